@@ -1,0 +1,111 @@
+"""MobileNetV2 as the paper uses it: the teacher, the eight students of Table S5, and a tap on their attention."""
+
+import hashlib
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import MobileNetV2
+from torchvision.transforms import v2
+
+from kdig import KdigError
+
+# expansion, channels, repeats, stride: torchvision's table with the second stage's stride at 1 for 32x32 pictures
+_CIFAR_BLOCKS = [[1, 16, 1, 1], [6, 24, 2, 1], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]]
+# Table S5: level -> (index of the last feature block, index of the block whose output gives the attention map)
+LEVELS = {1: (15, 9), 2: (13, 9), 3: (11, 9), 4: (9, 4), 5: (7, 4), 6: (5, 4), 7: (3, 2), 8: (1, 0)}
+
+
+def mobilenet_v2(num_classes: int = 10, width: float = 1.0) -> MobileNetV2:
+    """torchvision's MobileNetV2 with CIFAR strides: (N, 3, H, W) -> (N, num_classes). At width 1 and 10 classes, the teacher."""
+    net = MobileNetV2(num_classes, width_mult=width, inverted_residual_setting=_CIFAR_BLOCKS)
+    net.features[0][0].stride = (1, 1)
+    return net
+
+
+def student(level: int, num_classes: int = 10, width: float = 1.0) -> MobileNetV2:
+    """The student of compression level 1 to 8 (Table S5): the teacher cut off after a block, average pool, a new linear head.
+
+    Raises `KdigError` for another level.
+    """
+    if level not in LEVELS:
+        raise KdigError(f"no student at level {level}: Table S5 has levels {min(LEVELS)} to {max(LEVELS)}")
+    net = mobilenet_v2(num_classes, width)
+    net.features = net.features[: LEVELS[level][0] + 1]
+    net.classifier = nn.Sequential(nn.Identity(), nn.Linear(output_features(net), num_classes))
+    return net
+
+
+def output_features(net: MobileNetV2) -> int:
+    """Channels that leave the last feature block."""
+    return int(net.features[-1].out_channels)
+
+
+def count_parameters(net: nn.Module) -> int:
+    """Trainable scalars."""
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def count_layers(net: nn.Module) -> int:
+    """Convolutions and linear layers, as Table S5 counts."""
+    return sum(isinstance(module, (nn.Conv2d, nn.Linear)) for module in net.modules())
+
+
+def with_normalisation(net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
+    """`net` behind a layer that normalises pictures in [0, 1], so that every model takes the same input."""
+    return nn.Sequential(v2.Normalize(list(mean), list(std)), net)
+
+
+class AttentionTap:
+    """Records what leaves `net.features[index]` in each forward pass: `with AttentionTap(net, 9) as tap: net(x); tap.output`."""
+
+    def __init__(self, net: MobileNetV2, index: int) -> None:
+        self.output: Tensor | None = None
+        self._handle = net.features[index].register_forward_hook(self._record)
+
+    def _record(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.output = output
+
+    def __enter__(self) -> "AttentionTap":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._handle.remove()
+
+
+def state_hash(net: nn.Module) -> str:
+    """Sixteen hex digits over names and bytes of every parameter and buffer."""
+    digest = hashlib.sha256()
+    for name, value in net.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def load_released_checkpoint(path: str | Path) -> MobileNetV2:
+    """One of the students that the paper's authors released, in either of their layouts, in eval mode on the CPU.
+
+    Raises `KdigError` when the file is no such checkpoint.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        names = [_torchvision_name(name) for name in state]
+        state = OrderedDict(zip(names, state.values()))
+        last = max(int(name.split(".")[1]) for name in names if name.startswith("features."))
+        level = next(level for level, (cut, _) in LEVELS.items() if cut == last)
+        net = student(level, num_classes=len(state["classifier.1.bias"]))
+        net.load_state_dict(state)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise KdigError(f"{path} is not one of the paper's released students: {reason}") from None
+    return net.eval()
+
+
+def _torchvision_name(name: str) -> str:
+    """`ModifiedStudent` splits the features at block 9 into front_layers, middle_layer, end_layers; the other layout does not."""
+    name = re.sub(r"^front_layers\.", "features.", name)
+    name = re.sub(r"^middle_layer\.", "features.9.", name)
+    return re.sub(r"^end_layers\.(\d+)", lambda match: f"features.{10 + int(match[1])}", name)

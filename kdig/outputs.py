@@ -1,0 +1,67 @@
+"""`outputs/<profile>`: the tables, figures and facts that notebooks leave for each other and for the report, each written whole."""
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kdig.data import atomic_write
+
+
+def as_facts(table: pd.DataFrame, prefix: str, by: str, columns: dict[str, str]) -> list[dict[str, object]]:
+    """Facts `<prefix>_<row's by><suffix>` from each row of `table`; `columns` maps suffix to value column.
+
+    `low`, `high`, `n` and `p` go along where the table has them.
+    """
+    shared = [name for name in ("low", "high", "n", "p") if name in table.columns]
+    return [
+        {"fact": f"{prefix}_{row[by]}{suffix}", "value": row[column], **{name: row[name] for name in shared}}
+        for row in table.to_dict("records")
+        for suffix, column in columns.items()
+    ]
+
+
+class Outputs:
+    """One profile's output folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def table(self, data: pd.DataFrame, name: str, caption: str) -> pd.DataFrame:
+        """Write `tables/<name>.csv` and its caption, and return `data`, so that a cell can end in it."""
+        atomic_write(self.folder / "tables" / f"{name}.csv", lambda part: data.to_csv(part, index=False))
+        atomic_write(self.folder / "tables" / f"{name}.txt", lambda part: Path(part).write_text(caption))
+        return data
+
+    def figure(self, figure: Figure, name: str, caption: str) -> Figure:
+        """Write `figures/<name>.png` and `.svg` with the caption beside them; return the figure, closed, for display."""
+        for kind in ("png", "svg"):
+            path = self.folder / "figures" / f"{name}.{kind}"
+            atomic_write(path, lambda part: figure.savefig(part, dpi=110, bbox_inches="tight"))
+        atomic_write(self.folder / "figures" / f"{name}.txt", lambda part: Path(part).write_text(caption))
+        plt.close(figure)
+        return figure
+
+    def facts(self, notebook: str, data: str, comparable: bool, rows: list[dict[str, object]]) -> pd.DataFrame:
+        """Write `facts/<notebook>.csv`, the measured side of the claims.
+
+        Each row has `fact` and `value`, and where it applies `low`, `high` (95 % interval), `n`, `p`. `data` says what was
+        measured on; `comparable` whether data and settings are the paper's, so that a claim about its results can be decided.
+        """
+        columns = ["fact", "value", "low", "high", "n", "p"]
+        facts = pd.DataFrame(rows).reindex(columns=columns).assign(notebook=notebook, data=data, comparable=comparable)
+        atomic_write(self.folder / "facts" / f"{notebook}.csv", lambda part: facts.to_csv(part, index=False))
+        return facts
+
+    def all_facts(self) -> pd.DataFrame:
+        """The facts that this profile's notebooks have written so far."""
+        found = [pd.read_csv(path) for path in sorted((self.folder / "facts").glob("*.csv"))]
+        columns = ["fact", "value", "low", "high", "n", "p", "notebook", "data", "comparable"]
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+
+    def note_run(self, notebook: str, **values: object) -> None:
+        """Write `executed/<notebook>.json`, last of all: the notebook's run is complete."""
+        path = self.folder / "executed" / f"{notebook}.json"
+        atomic_write(path, lambda part: Path(part).write_text(json.dumps(values, indent=1)))

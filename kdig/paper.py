@@ -1,0 +1,74 @@
+"""The published side of every comparison: the paper's tables, its claims, and the rules that decide a verdict.
+
+Nothing is computed about our own runs here; their numbers come in as facts, which the notebooks leave in `outputs/<profile>/facts`.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+
+VERDICTS = ("reproduced", "not reproduced", "artefact", "inconsistent", "not run")
+# kind of claim -> verdict when its rule is not met. `paper`: its printed numbers, or its networks' architecture, recomputed;
+# `retest`: its released numbers under a test that fits how they were taken; `result`: networks trained here; `measurement`: how
+# a number was measured, tried here. The first two need no training.
+FAILED = {"paper": "inconsistent", "retest": "artefact", "result": "not reproduced", "measurement": "artefact"}
+ALWAYS_DECIDED = ("paper", "retest")
+
+Rule = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
+# name -> whether the claim (value, tolerance) is borne out by the fact (value, low, high, p)
+RULES: dict[str, Rule] = {
+    "equal": lambda claim, fact: abs(fact["value"] - claim["value"]) <= claim["tolerance"] + 1e-9,
+    "interval": lambda claim, fact: fact["low"] - claim["tolerance"] <= claim["value"] <= fact["high"] + claim["tolerance"],
+    "above_zero": lambda claim, fact: fact["low"] > claim["tolerance"],
+    "significant": lambda claim, fact: fact["p"] < claim["tolerance"],
+    "not_significant": lambda claim, fact: fact["p"] >= claim["tolerance"],
+}
+
+
+def published(name: str) -> pd.DataFrame:
+    """One of the paper's tables, as printed: the file `kdig/published/<name>.csv`; its README names each source."""
+    with (files("kdig") / "published" / f"{name}.csv").open() as file:
+        return pd.read_csv(file)
+
+
+def claims() -> pd.DataFrame:
+    """Every claim: id, where it stands, what it says, its value, n and unit, the notebook and fact that decide it, and the rule.
+
+    `tolerance` is the rule's threshold, in the claim's unit (for tests, the level).
+    """
+    return published("claims")
+
+
+def decide(claims: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
+    """`claims` with `verdict`, `ours`, `evidence` and `data`, by rule and from `facts` alone.
+
+    A claim without its fact, or a claim about trained networks whose fact was measured on other data or settings than the
+    paper's, is `not run`.
+    """
+    known = {fact["fact"]: fact for fact in facts.to_dict("records")}
+    decided = [_decide(claim, known.get(claim["fact"])) for claim in claims.to_dict("records")]
+    return claims.assign(**{column: [row[column] for row in decided] for column in ("verdict", "ours", "evidence", "data")})
+
+
+def _decide(claim: Mapping[str, Any], fact: Mapping[str, Any] | None) -> dict[str, Any]:
+    if fact is None:
+        return {"verdict": "not run", "ours": None, "evidence": "no notebook of this profile has measured it yet", "data": ""}
+    evidence = _evidence(fact)
+    if claim["kind"] not in ALWAYS_DECIDED and not fact["comparable"]:
+        verdict, evidence = "not run", f"{evidence}; not the paper's data and settings, so a demonstration only"
+    else:
+        verdict = "reproduced" if RULES[claim["rule"]](claim, fact) else FAILED[claim["kind"]]
+    return {"verdict": verdict, "ours": fact["value"], "evidence": evidence, "data": fact["data"]}
+
+
+def _evidence(fact: Mapping[str, Any]) -> str:
+    parts = [f"{fact['value']:.6g}"]
+    if pd.notna(fact["low"]):
+        parts.append(f"95 % interval {fact['low']:.4g} to {fact['high']:.4g}")
+    if pd.notna(fact["n"]):
+        parts.append(f"n = {fact['n']:.0f}")
+    if pd.notna(fact["p"]):
+        parts.append(f"p = {fact['p']:.2g}")
+    return ", ".join(parts)

@@ -1,0 +1,404 @@
+"""Runs: a specification that decides a result, a store of finished results, and three engines that give the same numbers."""
+
+import base64
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import platform
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent import futures
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torchvision.models import MobileNetV2
+
+from kdig import KdigError, __version__
+from kdig.attribution import Baseline, Output, Rule
+from kdig.data import Dataset, Split, atomic_write, load_dataset, stratified
+from kdig.losses import DistillationLoss, Reduction
+from kdig.models import LEVELS, AttentionTap, count_parameters, mobilenet_v2, state_hash, student, with_normalisation
+from kdig.progress import Progress
+from kdig.signals import IGDataset, Kind, Pairing, Signals, SignalSpec, Teacher, load_signal, precompute, signal_path
+from kdig.training import Epoch, Recipe, fit, predict
+
+Engine = Literal["inline", "local", "dask"]
+# Raised whenever a change to the code changes what a specification computes, so that older results are not taken for new ones.
+PROTOCOL = 1
+# method -> the weights that it sets above zero (the paper's eight combinations)
+METHODS: dict[str, frozenset[str]] = {
+    "student": frozenset(),
+    "kd": frozenset({"alpha"}),
+    "ig": frozenset({"probability"}),
+    "at": frozenset({"gamma"}),
+    "kd_ig": frozenset({"alpha", "probability"}),
+    "kd_at": frozenset({"alpha", "gamma"}),
+    "ig_at": frozenset({"probability", "gamma"}),
+    "kd_ig_at": frozenset({"alpha", "probability", "gamma"}),
+}
+_SIGNALS: dict[str, Kind] = {"alpha": "logits", "probability": "maps", "gamma": "attention"}
+# fields that decide nothing while the weight they belong to is zero
+_DEPENDENT = {"alpha": {"temperature"}, "gamma": {"attention_reduction"}, "probability": {"baseline", "rule", "steps", "output"}}
+
+
+class Run(BaseModel):
+    """Everything that decides a training's result. Level 0 is the teacher, 1 to 8 the students of Table S5.
+
+    `data` is the fingerprint of the whole data set, `train_images` and `test_images` how many of it are used (None: all),
+    `teacher` the hash of the teacher's weights. Fields that a method does not use are set back to their defaults, so that,
+    say, the plain student is one and the same run in every notebook.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    data: str
+    image_size: int = 32
+    train_images: int | None = None
+    test_images: int | None = None
+    level: int = Field(2, ge=0, le=max(LEVELS))
+    width: float = Field(1.0, gt=0)
+    alpha: float = Field(0.0, ge=0, le=1)
+    temperature: float = Field(1.0, gt=0)
+    probability: float = Field(0.0, ge=0, le=1)
+    gamma: float = Field(0.0, ge=0)
+    attention_reduction: Reduction = "sum"
+    pairing: Pairing = "static"
+    baseline: Baseline = "black"
+    rule: Rule = "gausslegendre"
+    steps: int = Field(50, ge=1)
+    output: Output = "logit"
+    teacher: str | None = None
+    padding: int = Field(4, ge=0)
+    flip: bool = True
+    recipe: Recipe = Recipe()
+    seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_unused(cls, values: dict[str, Any]) -> dict[str, Any]:
+        unused = set().union(*(names for weight, names in _DEPENDENT.items() if not values.get(weight)))
+        if not any(values.get(weight) for weight in _DEPENDENT):
+            unused |= {"pairing", "teacher"}
+        return {name: value for name, value in values.items() if name not in unused}
+
+    @property
+    def key(self) -> str:
+        """Sixteen hex digits of the specification; a field added later with a default leaves older keys as they are."""
+        text = json.dumps({"protocol": PROTOCOL, **self.model_dump(mode="json", exclude_defaults=True)}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def method(self) -> str:
+        """One of `METHODS`, or `teacher`."""
+        active = {weight for weight in _DEPENDENT if getattr(self, weight)}
+        return "teacher" if self.level == 0 else next(name for name, weights in METHODS.items() if weights == active)
+
+    @property
+    def wanted(self) -> set[Kind]:
+        """The teacher's signals that the method uses."""
+        return {_SIGNALS[weight] for weight in METHODS.get(self.method, ())}
+
+    def __str__(self) -> str:
+        return f"{self.method} level {self.level} seed {self.seed} ({self.key})"
+
+
+class Result(BaseModel):
+    """A finished run: its history, last and best epoch, predicted class of each test picture, and where it was made."""
+
+    run: Run
+    history: list[Epoch]
+    last: Epoch
+    best: Epoch
+    parameters: int
+    weights: str
+    predictions: str
+    data_label: str
+    seconds: float
+    environment: dict[str, str]
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Class index of each test picture, int16 (N,)."""
+        return np.frombuffer(base64.b64decode(self.predictions), dtype="<i2")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where runs find their pictures and leave their results."""
+
+    folder: Path
+    root: Path = Path("data")
+    device: str = "cpu"
+    download: bool = False
+
+    def dataset(self, name: str, image_size: int) -> Dataset:
+        """The data set, read once per process."""
+        return _dataset(name, self.root, image_size, self.folder / "cache" / "pictures", self.download)
+
+    def splits(self, run: Run) -> tuple[Dataset, Split, Split]:
+        """The data set with the training and test pictures that `run` uses. Raises `KdigError` when it is another data set."""
+        data = self.dataset(run.dataset, run.image_size)
+        if data.fingerprint != run.data:
+            raise KdigError(f"{run} needs data with fingerprint {run.data}, {self.root} holds {data.fingerprint}")
+        return data, stratified(data.train, run.train_images), stratified(data.test, run.test_images)
+
+    def result(self, run: Run) -> Result | None:
+        """The stored result of `run`, if it is finished. Raises `KdigError` when its file cannot be read."""
+        path = self.folder / "runs" / f"{run.key}.json"
+        if not path.exists():
+            return None
+        try:
+            return Result.model_validate_json(path.read_text())
+        except ValidationError as error:
+            raise KdigError(f"{path} is not a run's result ({error.error_count()} faults); delete it to run again") from None
+
+    def save(self, result: Result, net: MobileNetV2, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Weights first, then the result, each moved into place whole: a result on disk is a finished run."""
+        shape = {"level": result.run.level, "width": result.run.width, "classes": net.classifier[-1].out_features}
+        state = {name: value.cpu() for name, value in net.state_dict().items()}
+        content = {"state": state, "mean": list(mean), "std": list(std), **shape}
+        atomic_write(self.folder / "weights" / f"{result.weights}.pt", lambda part: torch.save(content, part))
+        text = result.model_dump_json(indent=1)
+        atomic_write(self.folder / "runs" / f"{result.run.key}.json", lambda part: Path(part).write_text(text))
+
+    def load_weights(self, weights: str) -> Teacher:
+        """The trained network whose state has the hash `weights`, with its normalisation. Raises `KdigError` when missing."""
+        path = self.folder / "weights" / f"{weights}.pt"
+        if not path.exists():
+            raise KdigError(f"no weights {weights} in {path.parent}: run the notebook that trains them first")
+        content = torch.load(path, weights_only=True)
+        net = build(content["level"], content["classes"], content["width"])
+        net.load_state_dict(content["state"])
+        return Teacher(net, content["mean"], content["std"], self.device)
+
+
+@functools.lru_cache(maxsize=2)
+def _dataset(name: str, root: Path, image_size: int, cache: Path, download: bool) -> Dataset:
+    return load_dataset(name, root, image_size, cache=cache, download=download)
+
+
+def build(level: int, classes: int, width: float) -> MobileNetV2:
+    """An untrained network: the teacher at level 0, a student otherwise."""
+    return mobilenet_v2(classes, width) if level == 0 else student(level, classes, width)
+
+
+def signal_spec(run: Run, teacher: Teacher, split: Split) -> SignalSpec:
+    """The signals that `run` needs for its training pictures."""
+    return SignalSpec(
+        teacher=teacher.hash,
+        data=split.fingerprint,
+        image_size=run.image_size,
+        mean=tuple(teacher.mean),
+        std=tuple(teacher.std),
+        attention_index=LEVELS[run.level][1],
+        baseline=run.baseline,
+        rule=run.rule,
+        steps=run.steps,
+        output=run.output,
+        pairing="released" if run.pairing == "released" else "static",
+        padding=run.padding,
+        flip=run.flip,
+    )
+
+
+def train(run: Run, workspace: Workspace, threads: int = 1, epochs_shown: bool = False) -> Result:
+    """Carry out one run and store it; a run that is already stored is returned as it is.
+
+    On the CPU the result depends on the run and on `threads`, bit for bit. Raises `KdigError` when the loss is not finite.
+    """
+    stored = workspace.result(run)
+    if stored is not None:
+        return stored
+    start = time.monotonic()
+    progress = Progress(str(run), run.recipe.epochs) if epochs_shown else None
+    with _threads(threads):
+        data, split, test = workspace.splits(run)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            net = build(run.level, len(data.classes), run.width)
+        net = net.to(workspace.device, memory_format=torch.channels_last)
+        mean, std = (data.mean, data.std) if run.recipe.normalise else ((0.0,) * 3, (1.0,) * 3)
+        model = with_normalisation(net, mean, std)
+        loss = DistillationLoss(run.alpha, run.temperature, run.gamma, run.attention_reduction, run.recipe.label_smoothing)
+        with AttentionTap(net, LEVELS[run.level][1] if run.level else 0) as tap:
+            history = fit(
+                model,
+                _training_set(run, workspace, split),
+                test,
+                loss,
+                run.recipe,
+                attention=tap if run.gamma else None,
+                name=str(run),
+                on_epoch=lambda epoch: progress.advance() if progress else None,
+            )
+        predicted = predict(model, test, device=workspace.device).argmax(1)
+    result = Result(
+        run=run,
+        history=history,
+        last=history[-1],
+        best=max(history, key=lambda e: e.test_accuracy or 0.0),
+        parameters=count_parameters(net),
+        weights=state_hash(net),
+        predictions=base64.b64encode(predicted.numpy().astype("<i2").tobytes()).decode(),
+        data_label=data.label,
+        seconds=time.monotonic() - start,
+        environment=environment(workspace.device, threads),
+    )
+    workspace.save(result, net, mean, std)
+    return result
+
+
+def _training_set(run: Run, workspace: Workspace, split: Split) -> IGDataset:
+    names = ("wanted", "probability", "padding", "flip", "pairing", "seed")
+    settings: dict[str, Any] = {"device": workspace.device, **{name: getattr(run, name) for name in names}}
+    if not run.wanted:
+        return IGDataset(split, **settings)
+    if run.teacher is None:
+        raise KdigError(f"{run} learns from a teacher: give the hash of its weights")
+    teacher = workspace.load_weights(run.teacher)
+    spec = signal_spec(run, teacher, split)
+    if run.pairing == "same_view":
+        return IGDataset(split, teacher=teacher, spec=spec, **settings)
+    folder = workspace.folder / "cache" / "signals"
+    loaded = {kind: load_signal(spec, kind, signal_path(spec, kind, folder), split.labels) for kind in run.wanted}
+    return IGDataset(split, Signals(**loaded), **settings)
+
+
+def prepare(runs: Iterable[Run], workspace: Workspace, threads: int) -> None:
+    """Compute, once, the signals that `runs` look up."""
+    for run in runs:
+        if run.wanted and run.teacher and run.pairing != "same_view":
+            _, split, _ = workspace.splits(run)
+            teacher = workspace.load_weights(run.teacher)
+            with _threads(threads):
+                for kind in sorted(run.wanted):
+                    precompute(signal_spec(run, teacher, split), kind, teacher, split, workspace.folder / "cache" / "signals")
+
+
+def execute(
+    runs: Sequence[Run], workspace: Workspace, engine: Engine = "inline", workers: int = 1, threads: int = 1
+) -> list[Result]:
+    """The results of `runs`, in their order; finished runs are taken from the store, equal runs trained once.
+
+    `inline` trains one after the other in this process, `local` in `workers` processes, `dask` on the cluster that
+    `DASK_SCHEDULER_ADDRESS` names (or a local one). Whatever the engine, a run uses `threads` CPU threads and gives the same
+    numbers.
+    A failing run does not stop the others. Raises `KdigError` at the end if one failed.
+    """
+    todo = list({run.key: run for run in runs if workspace.result(run) is None}.values())
+    if todo:
+        prepare(todo, workspace, os.cpu_count() or 1)
+        failures = []
+        progress = Progress("runs", len(todo))
+        for error in _engines()[engine](todo, workspace, workers, threads):
+            failures += [error] if error else []
+            progress.advance()
+        if failures:
+            raise KdigError(f"{len(failures)} of {len(todo)} runs failed: {failures[0]}")
+    results = [workspace.result(run) for run in runs]
+    return [result for result in results if result is not None]
+
+
+def _engines() -> dict[Engine, Callable[[list[Run], Workspace, int, int], Iterator[str | None]]]:
+    return {"inline": _inline, "local": _local, "dask": _dask}
+
+
+def _attempt(run: Run, workspace: Workspace, threads: int, epochs_shown: bool = False) -> str | None:
+    """Train; the text of a `KdigError`, or None."""
+    try:
+        train(run, workspace, threads, epochs_shown)
+    except KdigError as error:
+        return str(error)
+    return None
+
+
+def _inline(runs: list[Run], workspace: Workspace, workers: int, threads: int) -> Iterator[str | None]:
+    for run in runs:
+        yield _attempt(run, workspace, threads, epochs_shown=len(runs) == 1)
+
+
+def _local(runs: list[Run], workspace: Workspace, workers: int, threads: int) -> Iterator[str | None]:
+    context = multiprocessing.get_context("spawn")
+    pool = futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_exit_with_parent)
+    try:
+        for done in futures.as_completed([pool.submit(_attempt, run, workspace, threads) for run in runs]):
+            yield done.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _exit_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _dask(runs: list[Run], workspace: Workspace, workers: int, threads: int) -> Iterator[str | None]:
+    try:
+        from distributed import Client, as_completed
+    except ImportError:
+        raise KdigError("engine 'dask' needs the cluster extra: pip install 'kdig[cluster]'") from None
+    local = {} if os.environ.get("DASK_SCHEDULER_ADDRESS") else {"n_workers": workers, "threads_per_worker": 1}
+    with Client(**local) as client:
+        for done in as_completed([client.submit(_attempt, run, workspace, threads, pure=False) for run in runs]):
+            yield done.result()
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@functools.lru_cache
+def environment(device: str, threads: int) -> dict[str, str]:
+    """Versions, device and git revision, to be kept beside every result."""
+    packages = {name: version(name) for name in ("torch", "torchvision", "captum", "numpy")}
+    git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    return {
+        "kdig": __version__,
+        "python": platform.python_version(),
+        **packages,
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else f"{platform.machine()} CPU",
+        "threads": str(threads),
+        "git": git.stdout.strip() or "unknown",
+    }
+
+
+def frame(results: Iterable[Result]) -> pd.DataFrame:
+    """One row a run: method, level, seed, last and best test accuracy (percent), parameters, seconds, key."""
+    return pd.DataFrame(
+        {
+            "method": r.run.method,
+            "level": r.run.level,
+            "seed": r.run.seed,
+            "accuracy": r.last.test_accuracy,
+            "best_epoch_accuracy": r.best.test_accuracy,
+            "parameters": r.parameters,
+            "seconds": r.seconds,
+            "run": r.run.key,
+        }
+        for r in results
+    )

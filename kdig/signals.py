@@ -1,0 +1,276 @@
+"""What the teacher tells the student: logits, attention maps and attribution maps, computed once and matched to pictures.
+
+Each kind of signal is one `.npy` file in the data set's order, memory-mapped when read, beside a stamp of everything that
+made it. It is written in blocks, so that a killed computation goes on where it stopped.
+"""
+
+import copy
+import hashlib
+import json
+import shutil
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Generator, Tensor
+from torch.fx.experimental.optimization import fuse
+from torch.utils.data import Dataset as TorchDataset
+from torchvision.models import MobileNetV2
+
+from kdig import KdigError
+from kdig.attribution import Baseline, Output, Rule, attribution_map, baseline_point, integrated_gradients
+from kdig.augment import Views, crop_flip, draw_views, overlay
+from kdig.data import Split, atomic_write
+from kdig.losses import attention_map
+from kdig.models import AttentionTap, state_hash, with_normalisation
+from kdig.progress import Progress
+
+Kind = Literal["logits", "attention", "maps"]
+Pairing = Literal["static", "released", "same_view", "reshuffled"]
+
+
+class Signals(NamedTuple):
+    """Teacher's logits (N, K), attention maps (N, P) and attribution maps (N, H, W); None where a method needs none."""
+
+    logits: Tensor | None = None
+    attention: Tensor | None = None
+    maps: Tensor | None = None
+
+
+NO_SIGNALS = Signals()
+
+
+class SignalSpec(BaseModel):
+    """Everything that decides the signals of one training split; pairings other than `released` are made from `static`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    teacher: str
+    data: str
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    attention_index: int = 9
+    baseline: Baseline = "black"
+    rule: Rule = "gausslegendre"
+    steps: int = 50
+    output: Output = "logit"
+    pairing: Literal["static", "released"] = "static"
+    padding: int = 4
+    flip: bool = True
+    seed: int = 0
+
+    def stamp(self, kind: Kind) -> dict[str, object]:
+        """The fields that decide signals of `kind`."""
+        fields = {"teacher", "data", "image_size", "mean", "std", "pairing"}
+        fields |= {"logits": set(), "attention": {"attention_index"}, "maps": {"baseline", "rule", "steps", "output"}}[kind]
+        if self.pairing == "released":
+            fields |= {"padding", "flip", "seed"}
+        stamp: dict[str, object] = json.loads(self.model_dump_json(include=fields))
+        return {"kind": kind, **stamp}
+
+
+@dataclass
+class Teacher:
+    """A trained network with the normalisation that it was trained with: frozen, in eval mode."""
+
+    net: MobileNetV2
+    mean: Sequence[float]
+    std: Sequence[float]
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        self.hash = state_hash(self.net)
+        self.net = self.net.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.model = with_normalisation(self.net, self.mean, self.std).eval()
+        # Batch norm folded into the convolutions: the same function, about twice as fast for attributions.
+        self.folded = with_normalisation(fuse(copy.deepcopy(self.net)), self.mean, self.std).eval()
+
+    @torch.no_grad()
+    def observe(self, images: Tensor, attention_index: int) -> Signals:
+        """Logits and attention for pictures (N, 3, H, W) in [0, 1]."""
+        with AttentionTap(self.net, attention_index) as tap:
+            logits = self.model(images)
+        assert tap.output is not None
+        return Signals(logits, attention_map(tap.output))
+
+    def explain(self, images: Tensor, labels: Tensor, spec: SignalSpec) -> Tensor:
+        """Attribution maps (N, H, W) for the true labels, as `spec` asks."""
+        point = baseline_point(spec.baseline, self.mean, images)
+        return attribution_map(
+            integrated_gradients(self.folded, images, labels, point, steps=spec.steps, rule=spec.rule, output=spec.output)
+        )
+
+    def compute(self, kind: Kind, images: Tensor, labels: Tensor, spec: SignalSpec) -> Tensor:
+        """One kind of signal."""
+        if kind == "maps":
+            return self.explain(images, labels, spec)
+        observed = self.observe(images, spec.attention_index)
+        result = observed.logits if kind == "logits" else observed.attention
+        assert result is not None
+        return result
+
+
+def precompute(spec: SignalSpec, kind: Kind, teacher: Teacher, split: Split, folder: Path, *, block: int = 250) -> Path:
+    """Write the signals of `kind` for every picture of `split`; finished blocks and finished files are not computed again.
+
+    With `released` pairing, row i holds the signal of another picture in a random crop: the released code stored signals in the
+    order of a shuffled, augmented pass and looked them up by data set index; maps came from a second such pass.
+    """
+    path = signal_path(spec, kind, folder)
+    if path.with_suffix(".json").exists():
+        return path
+    if teacher.hash != spec.teacher or split.fingerprint != spec.data:
+        wanted = f"teacher {spec.teacher} and data {spec.data}"
+        raise KdigError(f"signals are asked for {wanted}, not {teacher.hash} and {split.fingerprint}")
+    order, views = _pass_order(spec, kind, len(split))
+    blocks, parts = path.with_suffix(".blocks"), []
+    progress = Progress(f"{kind} ({spec.pairing})", len(split))
+    for start in range(0, len(split), block):
+        parts.append(blocks / f"{start:08d}.npy")
+        if not parts[-1].exists():
+            here = slice(start, start + block)
+            rows = order[here]
+            images = split.images[rows] if views is None else crop_flip(split.images[rows], views[here], spec.padding)
+            images = (images / 255).to(teacher.device, memory_format=torch.channels_last)
+            values = teacher.compute(kind, images, split.labels[rows].to(teacher.device), spec)
+            _save(parts[-1], values.cpu().numpy())
+        progress.advance(min(block, len(split) - start))
+    _save(path, np.concatenate([np.load(part) for part in parts]))
+    atomic_write(path.with_suffix(".json"), lambda part: Path(part).write_text(json.dumps(spec.stamp(kind), indent=1)))
+    shutil.rmtree(blocks)
+    return path
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    atomic_write(path, lambda part: np.save(part, values))
+
+
+def signal_path(spec: SignalSpec, kind: Kind, folder: Path) -> Path:
+    """Where signals with this stamp live: `<folder>/<kind>-<hash of the stamp>.npy`."""
+    return folder / f"{kind}-{hashlib.sha256(json.dumps(spec.stamp(kind), sort_keys=True).encode()).hexdigest()[:16]}.npy"
+
+
+def _pass_order(spec: SignalSpec, kind: Kind, n: int) -> tuple[Tensor, Views | None]:
+    """Which picture stands in each row of the cache, and in which view."""
+    if spec.pairing == "static":
+        return torch.arange(n), None
+    generator = Generator().manual_seed(2 * spec.seed + (kind == "maps"))
+    return torch.randperm(n, generator=generator), draw_views(n, spec.padding, spec.flip, generator)
+
+
+def load_signal(spec: SignalSpec, kind: Kind, path: Path, labels: Tensor, min_agreement: float = 0.5) -> Tensor:
+    """The signals at `path`, memory-mapped, checked against `spec` and the split's `labels`.
+
+    Raises `KdigError`, in one line, for a missing or truncated file, a stamp that differs, a wrong number of rows, or static
+    logits whose argmax agrees with fewer than `min_agreement` of the labels (rows out of order, or a teacher that knows little).
+    """
+    try:
+        stamp = json.loads(path.with_suffix(".json").read_text())
+        values = np.load(path, mmap_mode="c")
+    except (OSError, ValueError, EOFError) as error:
+        raise KdigError(f"cannot read the cache {path}: {str(error).splitlines()[0]}; delete it to compute it again") from None
+    for name, wanted in spec.stamp(kind).items():
+        if stamp.get(name) != wanted:
+            raise KdigError(f"{path} was made with {name} {stamp.get(name)}, this run needs {wanted}")
+    if len(values) != len(labels):
+        raise KdigError(f"{path} holds {len(values)} rows for {len(labels)} pictures; delete it to compute it again")
+    signal = torch.from_numpy(values)
+    if kind == "logits" and spec.pairing == "static":
+        agreement = (signal.argmax(1) == labels).double().mean().item()
+        if agreement < min_agreement:
+            found = f"its argmax agrees with {agreement:.0%} of the labels, at least {min_agreement:.0%} expected"
+            raise KdigError(f"{path} is out of order: {found}; delete it to compute it again")
+    return signal
+
+
+class Batch(NamedTuple):
+    """What the student sees: images float (B, 3, H, W) in [0, 1], labels int64 (B,), and the teacher's signals for them."""
+
+    images: Tensor
+    labels: Tensor
+    signals: Signals
+
+
+class IGDataset(TorchDataset[Batch]):
+    """The paper's IG data set: a random view of each picture, overlaid with its attribution map at `probability` (Eqs. 4-6).
+
+    `ds[i]` is one sample, `ds.__getitems__(indices)` a whole batch through the same code; a `DataLoader` takes it with
+    `collate_fn=lambda batch: batch`. Both depend only on (seed, epoch, i). `wanted` names the signals that a method uses.
+
+    `pairing` says whose signals a picture meets: `static` its own, precomputed, the map moved with the picture; `released` those
+    of a `released` cache, the map left where it is; `reshuffled` another picture's, drawn anew each epoch; `same_view` its own,
+    computed by `teacher` on the very view (before the overlay).
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        signals: Signals = NO_SIGNALS,
+        *,
+        wanted: Collection[Kind] = (),
+        probability: float = 0.0,
+        padding: int = 4,
+        flip: bool = True,
+        pairing: Pairing = "static",
+        seed: int = 0,
+        device: str = "cpu",
+        teacher: Teacher | None = None,
+        spec: SignalSpec | None = None,
+    ) -> None:
+        self.images, self.labels = split.images.to(device), split.labels.to(device)
+        self.signals = Signals(*(None if signal is None else signal.to(device) for signal in signals))
+        self.wanted, self.probability, self.padding, self.flip = set(wanted), probability, padding, flip
+        self.pairing, self.seed, self.device, self.teacher, self.spec = pairing, seed, device, teacher, spec
+        self.set_epoch(0)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the epoch's order, views and, for `reshuffled`, partners; methods that share a seed share every draw."""
+        generator = Generator().manual_seed(100_003 * self.seed + epoch)
+        self.order = torch.randperm(len(self), generator=generator)
+        self.views = draw_views(len(self), self.padding, self.flip, generator).to(self.device)
+        self.partner = torch.arange(len(self), device=self.device)
+        if self.pairing == "reshuffled":  # one cycle through all pictures: nobody meets its own signal
+            cycle = torch.randperm(len(self), generator=generator).to(self.device)
+            self.partner[cycle] = cycle.roll(1)
+
+    def __getitem__(self, index: int) -> Batch:
+        images, labels, signals = self.__getitems__([index])
+        return Batch(images[0], labels[0], Signals(*(None if signal is None else signal[0] for signal in signals)))
+
+    def __getitems__(self, indices: Sequence[int] | Tensor) -> Batch:
+        index = torch.as_tensor(indices, device=self.device)
+        views, labels = self.views[index], self.labels[index]
+        images = crop_flip(self.images[index], views, self.padding) / 255
+        chosen = views.chance < self.probability
+        signals = self._live(images, labels, chosen) if self.pairing == "same_view" else self._stored(index, views)
+        if signals.maps is not None:
+            images = torch.where(chosen[:, None, None, None], overlay(images, signals.maps, views.exponent), images)
+        return Batch(images, labels, signals)
+
+    def _stored(self, index: Tensor, views: Views) -> Signals:
+        rows = self.partner[index]
+        logits, attention, maps = (None if signal is None else signal[rows] for signal in self.signals)
+        if maps is not None and self.pairing != "released":
+            maps = crop_flip(maps[:, None], views, self.padding)[:, 0]
+        return Signals(logits, attention, maps)
+
+    def _live(self, images: Tensor, labels: Tensor, chosen: Tensor) -> Signals:
+        assert self.teacher is not None, "same_view needs the teacher"
+        assert self.spec is not None, "same_view needs the signals' settings"
+        signals = NO_SIGNALS
+        if self.wanted & {"logits", "attention"}:
+            signals = self.teacher.observe(images, self.spec.attention_index)
+        if "maps" in self.wanted:
+            maps = torch.zeros(len(images), *images.shape[2:], device=images.device)
+            if chosen.any():
+                maps[chosen] = self.teacher.explain(images[chosen], labels[chosen], self.spec)
+            signals = signals._replace(maps=maps)
+        return signals

@@ -1,0 +1,47 @@
+"""Small shared pieces: a data set of coloured squares, a run on it, and the folder of real material where there is one."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdig.data import Split, load_dataset
+from kdig.runs import Run, Workspace
+from kdig.training import Recipe
+
+SHARED = Path(os.environ.get("KDIG_SHARED", Path(__file__).parents[2] / "shared"))
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return load_dataset("digits", image_size=8)
+
+
+@pytest.fixture
+def split() -> Split:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (40, 3, 8, 8), dtype=torch.uint8, generator=generator)
+    return Split(images, torch.arange(40) % 4, tuple(f"{i:016x}" for i in range(40)))
+
+
+@pytest.fixture
+def workspace(tmp_path) -> Workspace:
+    return Workspace(tmp_path / "out")
+
+
+@pytest.fixture
+def make_run(digits):
+    """A tiny run on 8x8 digits: about a second."""
+
+    def make(**changes) -> Run:
+        recipe = Recipe(**{"epochs": 2, "batch_size": 16, "bn_momentum": 0.5, **changes.pop("recipe", {})})
+        defaults = {
+            "dataset": "digits", "data": digits.fingerprint, "image_size": 8, "train_images": 40, "test_images": 60,
+            "level": 8, "width": 0.25, "padding": 1, "flip": False, "recipe": recipe, "steps": 4,
+        }  # fmt: skip
+        return Run(**{**defaults, **changes})
+
+    return make

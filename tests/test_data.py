@@ -1,0 +1,186 @@
+import hashlib
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from conftest import SHARED
+from PIL import Image
+from torchvision.datasets import CIFAR10
+
+from kdig import KdigError
+from kdig.data import CIFAR10_CLASSES, CIFAR10_FINGERPRINT, _channel_statistics, load_dataset, stratified
+
+
+@pytest.fixture
+def pictures():
+    """Sixty small pictures and labels, as the archive would hold them: fifty to train, ten to test."""
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (60, 3, 32, 32), dtype=np.uint8), np.arange(60) % 10
+
+
+def md5(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def archive(tmp_path, pictures, monkeypatch):
+    """The original format, packed: five training batches, a test batch, a meta file; torchvision is told their checksums."""
+    images, labels = pictures
+    base = tmp_path / "built" / CIFAR10.base_folder
+    base.mkdir(parents=True)
+    parts = [(f"data_batch_{i + 1}", slice(10 * i, 10 * i + 10)) for i in range(5)] + [("test_batch", slice(50, 60))]
+    for name, rows in parts:
+        content = {"data": images[rows].reshape(10, -1), "labels": labels[rows].tolist()}
+        (base / name).write_bytes(pickle.dumps(content))
+    (base / "batches.meta").write_bytes(pickle.dumps({"label_names": list(CIFAR10_CLASSES)}))
+    root = tmp_path / "archive"
+    root.mkdir()
+    with tarfile.open(root / CIFAR10.filename, "w:gz") as tar:
+        tar.add(base, CIFAR10.base_folder)
+    monkeypatch.setattr(CIFAR10, "train_list", [[name, md5(base / name)] for name, _ in parts[:5]])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5(base / "test_batch")]])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": md5(base / "batches.meta")})
+    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(root / CIFAR10.filename))
+    return root
+
+
+@pytest.fixture
+def tree(tmp_path, pictures):
+    images, labels = pictures
+    root = tmp_path / "tree"
+    for i, (image, label) in enumerate(zip(images, labels)):
+        folder = root / "cifar10" / ("train" if i < 50 else "test") / CIFAR10_CLASSES[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{97 * i % 60:03d}.png")  # file order is not archive order
+    return root
+
+
+def test_archive_and_tree_give_the_same_data_set(archive, tree):
+    one, two = load_dataset("cifar10", archive), load_dataset("cifar10", tree)
+    assert one.fingerprint == two.fingerprint
+    assert one.classes == two.classes == CIFAR10_CLASSES
+    for a, b in ((one.train, two.train), (one.test, two.test)):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.labels, b.labels)
+        assert a.ids == b.ids
+    assert not one.is_cifar10
+    assert "not the published CIFAR-10" in one.label
+
+
+def test_fingerprint_sees_one_pixel_and_one_label(tree, pictures):
+    before = load_dataset("cifar10", tree).fingerprint
+    victim = next((tree / "cifar10" / "train" / "cat").iterdir())
+    pixels = np.array(Image.open(victim))
+    pixels[0, 0, 0] ^= 1
+    Image.fromarray(pixels).save(victim)
+    changed = load_dataset("cifar10", tree).fingerprint
+    assert changed != before
+    pixels[0, 0, 0] ^= 1
+    Image.fromarray(pixels).save(victim)
+    assert load_dataset("cifar10", tree).fingerprint == before
+    victim.rename(tree / "cifar10" / "train" / "dog" / "moved.png")
+    assert load_dataset("cifar10", tree).fingerprint != before
+
+
+def test_cached_pictures_are_the_decoded_ones_and_follow_the_files(tree, tmp_path):
+    cache = tmp_path / "cache"
+    plain, first, second = (load_dataset("cifar10", tree, cache=c) for c in (None, cache, cache))
+    assert len(list(cache.glob("*.pt"))) == 2
+    assert torch.equal(plain.train.images, first.train.images)
+    assert torch.equal(plain.train.images, second.train.images)
+    victim = next((tree / "cifar10" / "train" / "cat").iterdir())
+    Image.new("RGB", (32, 32), "red").save(victim)
+    assert load_dataset("cifar10", tree, cache=cache).fingerprint != plain.fingerprint
+
+
+def test_archive_with_wrong_checksum_is_refused_in_one_line(archive):
+    (archive / CIFAR10.filename).write_bytes(b"not an archive")
+    with pytest.raises(KdigError, match=r"md5.*cyizhuo/CIFAR-10-dataset") as error:
+        load_dataset("cifar10", archive)
+    assert "\n" not in str(error.value)
+
+
+def test_host_that_does_not_answer_is_named_with_an_alternative(tmp_path, monkeypatch):
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    with pytest.raises(KdigError, match="cyizhuo/CIFAR-10-dataset"):
+        load_dataset("cifar10", tmp_path, download=True)
+    assert not list(tmp_path.glob("*.tar.gz"))
+
+
+def test_missing_folder_says_what_is_expected_and_how_to_get_it(tmp_path):
+    with pytest.raises(KdigError, match=r"cifar10/train/<class>.*cifar-10-python.tar.gz.*cyizhuo") as error:
+        load_dataset("cifar10", tmp_path / "nowhere")
+    assert "\n" not in str(error.value)
+
+
+def test_picture_that_cannot_be_decoded_is_named(tree):
+    victim = next((tree / "cifar10" / "train" / "cat").iterdir())
+    victim.write_bytes(victim.read_bytes()[:100])
+    with pytest.raises(KdigError, match=victim.name):
+        load_dataset("cifar10", tree)
+
+
+def test_empty_class_is_named(tree):
+    (tree / "cifar10" / "train" / "zebra").mkdir()
+    with pytest.raises(KdigError, match="zebra"):
+        load_dataset("cifar10", tree)
+
+
+def test_class_in_one_part_only_is_named(tree):
+    (tree / "cifar10" / "test" / "truck").rename(tree / "cifar10" / "test" / "lorry")
+    with pytest.raises(KdigError, match="lorry, truck"):
+        load_dataset("cifar10", tree)
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(KdigError, match="digits, cifar10, folder"):
+        load_dataset("cifar100")
+
+
+def test_any_folder_of_pictures_is_resized(tmp_path):
+    for part in ("train", "test"):
+        for k, name in enumerate(("a", "b")):
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.new("RGB", (50 + 10 * k, 40), (100 * k, 0, 0)).save(tmp_path / part / name / "x.jpg")
+    data = load_dataset("folder", tmp_path, image_size=16)
+    assert data.train.images.shape == (2, 3, 16, 16)
+    assert data.classes == ("a", "b")
+
+
+def test_digits_are_split_without_overlap(digits):
+    assert len(digits.train) == 1198
+    assert len(digits.test) == 599
+    shared = set(digits.train.ids) & set(digits.test.ids)
+    pixels = {image.numpy().tobytes() for image in digits.train.images}
+    assert not shared
+    assert not any(image.numpy().tobytes() in pixels for image in digits.test.images)
+
+
+def test_channel_statistics_are_mean_and_standard_deviation(split):
+    mean, std = _channel_statistics(split.images)
+    scaled = split.images.double() / 255
+    assert mean == pytest.approx(scaled.mean((0, 2, 3)).tolist())
+    assert std == pytest.approx(scaled.std((0, 2, 3), correction=0).tolist())
+
+
+def test_stratified_draw_keeps_proportions_and_depends_on_the_seed(digits):
+    a, b, c = stratified(digits.train, 100, 0), stratified(digits.train, 100, 0), stratified(digits.train, 100, 1)
+    assert a.ids == b.ids != c.ids
+    assert a.labels.bincount().tolist() == pytest.approx([10] * 10, abs=1)
+    with pytest.raises(KdigError, match="10 to 1198"):
+        stratified(digits.train, 5000)
+
+
+@pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="the exact CIFAR-10 pictures are not on this machine")
+def test_the_published_pictures_are_recognised(tmp_path_factory):
+    root = tmp_path_factory.mktemp("cifar10")
+    for path in sorted((SHARED / "data").glob("cifar10-*.tar.gz")):
+        with tarfile.open(path) as tar:
+            tar.extractall(root, filter="data")
+    data = load_dataset("cifar10", root)
+    assert (len(data.train), len(data.test)) == (50_000, 10_000)
+    assert data.fingerprint == CIFAR10_FINGERPRINT
+    assert data.label.startswith("CIFAR-10 (exact)")
+    assert data.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=1e-4)  # the constants of the released code

@@ -1,0 +1,114 @@
+import os
+import tarfile
+
+import pytest
+import torch
+from conftest import SHARED
+
+from kdig import KdigError
+from kdig.data import load_dataset
+from kdig.models import (
+    LEVELS,
+    AttentionTap,
+    count_layers,
+    count_parameters,
+    load_released_checkpoint,
+    mobilenet_v2,
+    output_features,
+    state_hash,
+    student,
+)
+from kdig.paper import published
+from kdig.training import accuracy, predict
+
+
+def test_teacher_has_the_papers_parameter_count():
+    assert count_parameters(mobilenet_v2()) == 2_236_682
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_students_are_those_of_table_s5(level):
+    row = published("s5_architectures").iloc[level]
+    net = student(level)
+    assert count_parameters(net) == row.parameters_recomputed
+    assert 2_236_682 / count_parameters(net) == pytest.approx(row.compression_factor, abs=0.006)
+    assert count_layers(net) == row.total_layers
+    assert output_features(net) == row.output_features
+    assert LEVELS[level][1] == row.attention_source_feature_index
+    assert net.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_attention_of_student_and_teacher_has_one_shape(level):
+    shapes = []
+    for net in (mobilenet_v2().eval(), student(level).eval()):
+        with AttentionTap(net, LEVELS[level][1]) as tap:
+            net(torch.zeros(1, 3, 32, 32))
+        shapes.append(tap.output.shape)
+    assert shapes[0] == shapes[1]
+
+
+def test_tap_leaves_no_hook_behind():
+    net = student(8)
+    with AttentionTap(net, 0):
+        pass
+    assert not net.features[0]._forward_hooks
+
+
+def test_width_and_classes_are_arguments():
+    net = student(2, num_classes=3, width=0.5)
+    assert net.eval()(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
+    assert count_parameters(net) < count_parameters(student(2)) / 2
+
+
+def test_unknown_level_is_refused():
+    with pytest.raises(KdigError, match="levels 1 to 8"):
+        student(9)
+
+
+def test_hash_sees_every_parameter_and_buffer():
+    net = student(8)
+    before = state_hash(net)
+    assert state_hash(net) == before
+    net.features[0][1].running_mean[0] += 1e-6
+    assert state_hash(net) != before
+
+
+@pytest.mark.parametrize("split_layout", [False, True])
+def test_both_released_layouts_load_strictly(tmp_path, split_layout):
+    net = student(2)
+    state = net.state_dict()
+    if split_layout:  # ModifiedStudent: front_layers 0-8, middle_layer, end_layers 0-3
+
+        def rename(name):
+            kind, index, *rest = name.split(".")
+            if kind != "features":
+                return name
+            i = int(index)
+            head = f"front_layers.{i}" if i < 9 else "middle_layer" if i == 9 else f"end_layers.{i - 10}"
+            return ".".join([head, *rest])
+
+        state = {rename(name): value for name, value in state.items()}
+    torch.save(state, tmp_path / "a.pt")
+    assert state_hash(load_released_checkpoint(tmp_path / "a.pt")) == state_hash(net)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint"])
+def test_other_files_are_refused_in_one_line(tmp_path, content):
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(KdigError, match="not one of the paper's released students") as error:
+        load_released_checkpoint(tmp_path / "a.pt")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="the released checkpoints are not on this machine")
+def test_released_students_score_what_their_authors_recorded(tmp_path):
+    with tarfile.open(SHARED / "data" / "cifar10-test.tar.gz") as tar:
+        tar.extractall(tmp_path, filter="data")
+    (tmp_path / "cifar10" / "train").symlink_to(tmp_path / "cifar10" / "test")  # only the test pictures are needed
+    test = load_dataset("cifar10", tmp_path).test
+    torch.set_num_threads(os.cpu_count())
+    for path in (SHARED / "weights").glob("*.pt"):
+        recorded = float(path.stem.split("TestAcc")[1])
+        net = load_released_checkpoint(path).to(memory_format=torch.channels_last)
+        assert accuracy(predict(net, test), test.labels) == pytest.approx(recorded, abs=0.05)

@@ -1,0 +1,89 @@
+import pandas as pd
+import pytest
+
+from kdig.outputs import Outputs
+from kdig.paper import FAILED, RULES, VERDICTS, claims, decide, published
+from kdig.report import build_report
+
+CLAIM = {
+    "id": "x",
+    "where": "Table 4",
+    "section": "A <b> & c",
+    "statement": "s",
+    "value": 2.0,
+    "n": 10,
+    "unit": "%",
+    "notebook": "04_ablation",
+    "fact": "f",
+}
+
+
+def verdict(kind, rule, tolerance, comparable=True, **fact):
+    facts = pd.DataFrame(
+        [{"fact": "f", "value": 2.0, "low": None, "high": None, "n": None, "p": None, "data": "d", "comparable": comparable} | fact]
+    )
+    claim = pd.DataFrame([{**CLAIM, "kind": kind, "rule": rule, "tolerance": tolerance}])
+    return decide(claim, facts).iloc[0].verdict
+
+
+CASES = [
+    ("equal", 0.1, {"value": 2.05}, {"value": 2.2}),
+    ("interval", 0.0, {"low": 1.9, "high": 2.1}, {"low": 2.1, "high": 2.3}),
+    ("above_zero", 0.0, {"low": 0.1, "high": 0.3}, {"low": -0.1, "high": 0.3}),
+    ("significant", 0.05, {"p": 0.01}, {"p": 0.2}),
+    ("not_significant", 0.05, {"p": 0.2}, {"p": 0.01}),
+]
+
+
+@pytest.mark.parametrize("kind", FAILED)
+@pytest.mark.parametrize(("rule", "tolerance", "met", "missed"), CASES)
+def test_each_rule_can_give_each_verdict(kind, rule, tolerance, met, missed):
+    assert verdict(kind, rule, tolerance, **met) == "reproduced"
+    assert verdict(kind, rule, tolerance, **missed) == FAILED[kind]
+
+
+def test_every_rule_is_tested():
+    assert {case[0] for case in CASES} == set(RULES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("paper", "reproduced"), ("retest", "reproduced"), ("result", "not run"), ("measurement", "not run")]
+)
+def test_other_data_decide_only_what_needs_no_training(kind, expected):
+    assert verdict(kind, "equal", 0.1, comparable=False) == expected
+
+
+def test_claim_without_a_fact_is_not_run():
+    claim = pd.DataFrame([{**CLAIM, "kind": "paper", "rule": "equal", "tolerance": 0.1}])
+    row = decide(claim, pd.DataFrame(columns=["fact"])).iloc[0]
+    assert row.verdict == "not run"
+    assert row.evidence
+
+
+def test_claims_table_is_sound():
+    table = claims()
+    assert table.id.is_unique
+    assert set(table.rule) <= set(RULES)
+    assert set(table.kind) <= set(FAILED)
+    assert table[["where", "section", "statement", "value", "unit", "notebook", "fact", "tolerance"]].notna().all().all()
+
+
+def test_published_tables_can_be_read():
+    assert published("table4_ablation").set_index("method").loc["KD & IG", "acc_max"] == 92.58
+
+
+def test_report_stands_alone_and_escapes_its_texts(tmp_path, monkeypatch):
+    import kdig.report
+
+    claim = {**CLAIM, "statement": "<script>alert(1)</script>", "kind": "paper", "rule": "equal", "tolerance": 0.1}
+    monkeypatch.setattr(kdig.report, "claims", lambda: pd.DataFrame([claim, {**claim, "id": "y", "fact": "g"}]))
+    out = Outputs(tmp_path)
+    out.facts("04_ablation", "digits", False, [{"fact": "f", "value": 2.0}])
+    out.table(pd.DataFrame({"a": [1.0]}), "t", "A caption & more.")
+    page = build_report(out, "demo").read_text()
+    assert "<script>alert" not in page
+    assert "A caption &amp; more." in page
+    assert 'data-verdict="reproduced" aria-pressed="false"><b>1</b>' in page
+    assert 'data-verdict="not run" aria-pressed="false"><b>1</b>' in page
+    assert "http" not in page.replace("http-equiv", "")  # nothing is loaded from elsewhere
+    assert all(word in page for word in VERDICTS)

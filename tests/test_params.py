@@ -1,0 +1,95 @@
+import pytest
+import yaml
+
+from kdig import KdigError, params
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path / "outputs"))
+
+
+def message(model=params.Ablation, **namespace):
+    with pytest.raises(KdigError) as error:
+        params.check(model, namespace)
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_defaults_are_accepted_and_ipython_names_ignored():
+    namespace = {
+        "profile": "demo",
+        "_i1": "x",
+        "In": [],
+        "Out": {},
+        "exit": 1,
+        "get_ipython": len,
+        "params": params,
+        "check": params.check,
+    }
+    assert params.check(params.Ablation, namespace).profile == "demo"
+
+
+def test_unknown_parameter_is_named_with_the_known_ones():
+    text = message(epochz=3)
+    assert "unknown parameter 'epochz'" in text
+    assert "epochs" in text
+
+
+def test_number_that_yaml_reads_as_text_is_explained():
+    assert yaml.safe_load("x: 1e-3")["x"] == "1e-3"  # the trap itself
+    text = message(learning_rate="1e-3")
+    assert "learning_rate is the text '1e-3'" in text
+    assert "1.0e-3" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("probability", -0.1), ("probability", 1.1), ("alpha", 2.0), ("gamma", -1.0), ("temperature", 0.0), ("epochs", 0),
+        ("epochs", 1.5),
+        ("level", 9), ("batch_size", 1), ("pairing", "random"), ("attention_reduction", "max"), ("schedule", "warm"),
+        ("seeds", [1]),
+        ("seeds", "1,2"), ("flip", "True"), ("ig_baseline", "white"), ("device", "tpu"), ("engine", "ray"), ("profile", "../up"),
+        ("train_images", "all"),
+    ],
+)  # fmt: skip
+def test_values_out_of_range_or_of_another_type_are_named(name, value):
+    assert name in message(**{name: value})
+
+
+def test_unknown_data_set_and_method_list_the_known_ones():
+    assert "unknown data set 'cifar100': choose one of digits" in message(dataset="cifar100")
+    assert "unknown method 'dkd': choose from student, kd" in message(methods=["student", "dkd"])
+
+
+def test_several_faults_stand_in_one_line():
+    text = message(epochs=0, alpha=7.0)
+    assert "epochs" in text
+    assert "alpha" in text
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path / "file"))
+    assert "cannot write to" in message(profile="demo")
+
+
+def test_device_that_is_not_there_is_named():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    settings = params.check(params.Ablation, {"device": "cuda"})
+    with pytest.raises(KdigError, match="no GPU"):
+        settings.workspace  # noqa: B018
+
+
+def test_methods_set_only_their_own_weights():
+    settings = params.check(params.Ablation, {})
+    run = settings.student_run("kd_at", 3, "abc")
+    assert (run.alpha > 0, run.probability, run.gamma > 0, run.seed) == (True, 0.0, True, 3)
+    plain = settings.student_run("student", 3, "abc")
+    assert plain.teacher is None
+    assert plain.key == params.check(params.Ablation, {"temperature": 7.0, "alpha": 0.9}).student_run("student", 3, "def").key

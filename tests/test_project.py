@@ -1,0 +1,142 @@
+"""The project's own promises: notebooks, parameter files and environments agree with each other and with the module."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+from kdig import params
+from kdig.models import LEVELS
+from kdig.reproduce import main, papermill_command
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MODELS = {"02_teacher_and_signals": params.TeacherAndSignals, "04_ablation": params.Ablation, "99_claims": params.Settings}
+
+
+def names(paths):
+    return [path.stem for path in paths]
+
+
+def profile_values(profile, notebook):
+    folder = ROOT / "params" / profile
+    files = [folder / "shared.yaml"] if "dataset" in MODELS[notebook].model_fields else []
+    files += [path for path in [folder / f"{notebook}.yaml"] if path.exists()]
+    return {name: value for path in files for name, value in yaml.safe_load(path.read_text()).items()}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
+def test_notebook_is_well_formed(path):
+    book = nbformat.read(path, as_version=4)
+    nbformat.validate(book)
+    assert (book.nbformat, book.nbformat_minor) == (4, 5)
+    assert book.metadata.kernelspec.name == "python3"
+    ids = [cell.id for cell in book.cells]
+    assert len(set(ids)) == len(ids)
+    tags = [tag for cell in book.cells for tag in cell.metadata.get("tags", [])]
+    assert tags.count("parameters") == 1
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    for cell in code:
+        checked = "nbval-check-output" in cell.metadata.get("tags", [])
+        assert bool(cell.outputs) == checked, f"{cell.id}: outputs are kept in checked cells only"
+        if "parameters" not in cell.metadata.get("tags", []):
+            assert len(cell.source.splitlines()) <= 25, f"{cell.id} is longer than a screen"
+        assert not re.search(r"""["'](\.\./|/[a-z])""", cell.source), f"{cell.id} holds a path literal"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
+def test_notebook_defaults_are_the_demo_profile(path):
+    """nbval runs the parameters cell as it is written, so it must say what the YAML files say."""
+    declared = papermill.inspect_notebook(str(path))
+    defaults = {name: yaml.safe_load(p["default"].replace("None", "null")) for name, p in declared.items()}
+    assert set(defaults) == set(MODELS[path.stem].model_fields)
+    assert defaults.pop("profile") == "demo"
+    expected = profile_values("demo", path.stem)
+    assert {name: defaults[name] for name in expected} == expected
+    assert set(defaults) - set(expected) <= {"root", "download"}
+    assert all(p["help"] for p in declared.values()), "each parameter has a comment"
+
+
+@pytest.mark.parametrize("profile", ["demo", "lite", "paper"])
+@pytest.mark.parametrize("notebook", MODELS)
+def test_parameter_files_are_accepted(profile, notebook, tmp_path, monkeypatch):
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
+    values = profile_values(profile, notebook)
+    params.check(MODELS[notebook], {"profile": profile, **values})
+
+
+def test_paper_profile_is_the_papers():
+    values = profile_values("paper", "04_ablation")
+    paper = {
+        "alpha": 0.01,
+        "temperature": 2.5,
+        "probability": 0.1,
+        "gamma": 0.8,
+        "epochs": 100,
+        "batch_size": 64,
+        "learning_rate": 1e-3,
+    }
+    assert {name: values[name] for name in paper} == paper
+    assert len(values["seeds"]) == 10
+    assert LEVELS[values["level"]] == (13, 9)
+
+
+def test_environment_yml_is_in_step_with_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(entry["pip"] for entry in conda if isinstance(entry, dict))
+    assert set(pip) - {"--editable ."} == set(project["dependencies"]) | set(project["optional-dependencies"]["test"])
+    assert f"python{project['requires-python']},<3.14" in conda
+
+
+def test_commands_are_plain_papermill(tmp_path):
+    command = papermill_command(
+        ROOT / "notebooks" / "04_ablation.ipynb", ROOT / "params" / "lite", "pictures", tmp_path / "o.ipynb"
+    )
+    text = " ".join(command)
+    assert text.startswith("papermill ")
+    assert "shared.yaml" in text
+    assert "04_ablation.yaml" in text
+    assert "-r profile lite" in text
+    claims = papermill_command(ROOT / "notebooks" / "99_claims.ipynb", ROOT / "params" / "lite", "pictures", tmp_path / "o.ipynb")
+    assert "-f" not in claims
+    assert "root" not in claims
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(["--profile", "nosuch"], "params/ has demo"), (["--only", "05_x"], "choose one of 02_")]
+)
+def test_runner_refuses_what_it_does_not_know(arguments, said, capsys):
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_bad_parameter_stops_papermill_with_one_line_and_no_result(tmp_path):
+    """From a folder outside the project, as papermill may be called, with the project given by its variable."""
+    import os
+
+    environment = {**os.environ, "KDIG_ROOT": str(ROOT), "KDIG_OUTPUTS": str(tmp_path / "out")}
+    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "04_ablation.ipynb"), str(tmp_path / "o.ipynb")]
+    command += ["-k", "python3", "-y", "learning_rate: 1e-3"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stderr.strip().splitlines()[-1].startswith("KdigError: parameter learning_rate is the text '1e-3'")
+    assert not list((tmp_path / "out").rglob("*.csv"))
+
+
+def test_importing_the_package_loads_no_torch():
+    code = "import kdig, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_output_of_this_machine_is_committed():
+    tracked = subprocess.run(["git", "ls-files", "outputs"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    assert all(path.startswith("outputs/reference/") for path in tracked)

@@ -1,0 +1,269 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from kdig import KdigError
+from kdig.runs import METHODS, Run, Workspace, execute, frame, prepare, signal_spec, train
+from kdig.signals import signal_path
+from kdig.training import Recipe, accuracy, fit, predict
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory, digits):
+    """A teacher's result and the workspace that it lies in."""
+    workspace = Workspace(tmp_path_factory.mktemp("teacher"))
+    recipe = Recipe(epochs=6, learning_rate=1e-2, schedule="onecycle", normalise=True, bn_momentum=0.5)
+    shape = {"image_size": 8, "level": 0, "width": 0.25, "padding": 1, "flip": False}
+    result = execute([Run(dataset="digits", data=digits.fingerprint, recipe=recipe, **shape)], workspace)[0]
+    assert result.last.test_accuracy > 60
+    return result, workspace
+
+
+@pytest.fixture
+def taught(workspace, make_run, teacher):
+    """Puts the teacher into `workspace` and makes student runs that learn from it."""
+    result, home = teacher
+    shutil.copytree(home.folder / "weights", workspace.folder / "weights")
+    weights = {"alpha": 0.5, "probability": 0.5, "gamma": 0.8}
+
+    def make(method, **changes):
+        chosen = {name: weights[name] for name in METHODS[method]}
+        return make_run(teacher=result.weights, temperature=4.0, **chosen, **changes)
+
+    return make
+
+
+def comparable(result):
+    """All of a result but the clock."""
+    content = result.model_dump(exclude={"seconds", "environment"})
+    for epoch in [*content["history"], content["last"], content["best"]]:
+        epoch.pop("seconds")
+    return content
+
+
+def test_same_seed_same_numbers_bit_for_bit(tmp_path, make_run):
+    results = [train(make_run(), Workspace(tmp_path / name)) for name in "ab"]
+    assert comparable(results[0]) == comparable(results[1])
+    other = train(make_run(seed=1), Workspace(tmp_path / "a"))
+    assert other.weights != results[0].weights
+
+
+def test_inline_and_local_engines_give_identical_numbers(taught, workspace, tmp_path):
+    specifications = [taught(method) for method in ("student", "kd_ig_at")]
+    inline = execute(specifications, workspace, "inline")
+    again = Workspace(tmp_path / "local")
+    (again.folder).mkdir()
+    (workspace.folder / "weights").rename(again.folder / "weights")
+    local = execute(specifications, again, "local", workers=2)
+    assert [comparable(r) for r in inline] == [comparable(r) for r in local]
+
+
+def test_dask_engine_gives_the_same_numbers_or_says_what_is_missing(make_run, workspace, tmp_path):
+    try:
+        import distributed  # noqa: F401
+    except ImportError:
+        with pytest.raises(KdigError, match=r"kdig\[cluster\]"):
+            execute([make_run()], workspace, "dask")
+        return
+    inline = execute([make_run()], workspace, "inline")
+    dask = execute([make_run()], Workspace(tmp_path / "dask"), "dask", workers=1)
+    assert comparable(inline[0]) == comparable(dask[0])
+
+
+@pytest.mark.parametrize("pairing", ["static", "released", "reshuffled", "same_view"])
+def test_every_method_trains_under_every_pairing(taught, workspace, pairing):
+    results = execute([taught(m, pairing=pairing, recipe={"epochs": 1}) for m in METHODS], workspace)
+    assert [r.run.method for r in results] == list(METHODS)
+    assert len({r.weights for r in results}) == len(METHODS)
+
+
+def test_methods_with_one_seed_start_from_the_same_weights(taught, workspace):
+    """With a learning rate that moves nothing, all methods end where they began."""
+    still = {"epochs": 1, "learning_rate": 1e-30}
+    states = []
+    for method in ("student", "kd_ig_at"):
+        result = execute([taught(method, recipe=still)], workspace)[0]
+        states.append(workspace.load_weights(result.weights).net.classifier[-1].weight)
+    assert torch.equal(*states)
+
+
+def test_key_holds_what_decides_and_drops_what_does_not(make_run):
+    plain = make_run()
+    assert make_run(temperature=9.0, steps=3, pairing="released", teacher="x", attention_reduction="mean").key == plain.key
+    variants = [
+        {"seed": 1}, {"alpha": 0.1, "teacher": "x"}, {"level": 7}, {"width": 0.5}, {"train_images": 50}, {"image_size": 16},
+        {"data": "y"}, {"padding": 2}, {"flip": True}, {"recipe": {"epochs": 3}}, {"recipe": {"learning_rate": 2e-3}},
+    ]  # fmt: skip
+    keys = [plain.key] + [make_run(**changes).key for changes in variants]
+    assert len(set(keys)) == len(keys)
+    helped = {"alpha": 0.1, "teacher": "x"}
+    assert make_run(**helped, temperature=2.0).key != make_run(**helped, temperature=3.0).key
+    assert make_run(**helped, steps=3).key == make_run(**helped, steps=5).key  # no maps, no steps
+
+
+def test_finished_run_is_not_repeated_and_equal_runs_are_trained_once(make_run, workspace, monkeypatch):
+    import kdig.runs
+
+    calls = []
+    monkeypatch.setattr(kdig.runs, "fit", lambda *args, **kwargs: calls.append(1) or fit(*args, **kwargs))
+    first = execute([make_run(), make_run()], workspace)
+    second = execute([make_run()], workspace)
+    assert len(calls) == 1
+    assert first[0] == first[1] == second[0]
+
+
+def test_result_holds_where_it_comes_from(make_run, workspace):
+    result = execute([make_run()], workspace)[0]
+    assert [e.epoch for e in result.history] == [1, 2]
+    assert result.last == result.history[-1]
+    assert result.best.test_accuracy == max(e.test_accuracy for e in result.history)
+    assert {"torch", "captum", "device", "threads", "git", "python"} <= set(result.environment)
+    assert result.run.data in result.data_label
+    assert result.seconds > 0
+    _, _, test = workspace.splits(result.run)
+    assert 100 * (result.predicted == test.labels.numpy()).mean() == pytest.approx(result.last.test_accuracy)
+    net = workspace.load_weights(result.weights).net
+    assert accuracy(predict(net, test), test.labels) == pytest.approx(result.last.test_accuracy)
+    row = frame([result]).iloc[0]
+    assert row.run == result.run.key == make_run().key
+
+
+def test_killed_sweep_keeps_what_is_finished_and_completes_to_the_same_table(make_run, workspace, tmp_path):
+    specifications = [make_run(seed=s, recipe={"epochs": 6}) for s in range(6)]
+    (tmp_path / "specs.json").write_text(json.dumps([s.model_dump(mode="json") for s in specifications]))
+    code = (
+        "import json, pathlib, sys\nfrom kdig.runs import Run, Workspace, execute\n"
+        "if __name__ == '__main__':\n"
+        "    runs = [Run(**r) for r in json.loads(pathlib.Path(sys.argv[1]).read_text())]\n"
+        "    execute(runs, Workspace(pathlib.Path(sys.argv[2])), 'local', workers=2)\n"
+    )
+    (tmp_path / "sweep.py").write_text(code)
+    process = subprocess.Popen([sys.executable, str(tmp_path / "sweep.py"), str(tmp_path / "specs.json"), str(workspace.folder)])
+    stored = workspace.folder / "runs"
+    deadline = time.monotonic() + 120
+    while len(list(stored.glob("[!.]*.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = {path: path.read_bytes() for path in stored.glob("[!.]*.json")}
+    assert 2 <= len(kept) < 6, "the sweep should have been killed in the middle"
+    completed = execute(specifications, workspace)
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    undisturbed = execute(specifications, Workspace(tmp_path / "undisturbed"))
+    assert [comparable(r) for r in completed] == [comparable(r) for r in undisturbed]
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    code = (
+        "import multiprocessing, os, sys, time\nfrom concurrent.futures import ProcessPoolExecutor\n"
+        "from kdig.runs import _exit_with_parent\n"
+        "if __name__ == '__main__':\n"
+        "    pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context('spawn'), initializer=_exit_with_parent)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n    time.sleep(60)\n"
+    )
+    (tmp_path / "pool.py").write_text(code)
+    process = subprocess.Popen([sys.executable, str(tmp_path / "pool.py")], stdout=subprocess.PIPE, text=True)
+    worker = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    for _ in range(100):
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker outlived its parent")
+
+
+def test_loss_that_is_not_finite_names_run_epoch_and_step_and_leaves_nothing(make_run, workspace):
+    bad = make_run(recipe={"optimizer": "sgd", "learning_rate": 1e30})
+    good = make_run(seed=5)
+    with pytest.raises(KdigError, match=rf"1 of 2 runs failed: student level 8 seed 0 \({bad.key}\).*epoch 1, step \d") as error:
+        execute([bad, good], workspace)
+    assert "\n" not in str(error.value)
+    assert workspace.result(bad) is None
+    assert workspace.result(good) is not None  # one failing run does not stop the others
+    assert not list((workspace.folder / "runs").glob(".*"))
+
+
+def test_damaged_result_is_named(make_run, workspace):
+    run = make_run()
+    execute([run], workspace)
+    path = workspace.folder / "runs" / f"{run.key}.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(KdigError, match=path.name):
+        execute([run], workspace)
+
+
+def test_other_data_is_refused(make_run, workspace):
+    with pytest.raises(KdigError, match="fingerprint"):
+        execute([make_run(data="0" * 16)], workspace)
+
+
+def test_student_without_teacher_is_refused(make_run, workspace):
+    with pytest.raises(KdigError, match="learns from a teacher"):
+        execute([make_run(alpha=0.5)], workspace)
+    with pytest.raises(KdigError, match="no weights"):
+        execute([make_run(alpha=0.5, teacher="abc")], workspace)
+
+
+def test_no_test_picture_takes_part_in_training_or_signals(taught, workspace, monkeypatch):
+    """Replace the test pictures by noise: everything but the scores must stay as it was."""
+    import kdig.runs
+
+    run = taught("kd_ig_at")
+    before = execute([run], workspace)[0]
+    data, training, test = workspace.splits(run)
+    path = signal_path(
+        signal_spec(run, workspace.load_weights(run.teacher), training), "maps", workspace.folder / "cache" / "signals"
+    )
+    maps = np.load(path)
+    assert not set(training.ids) & set(test.ids)
+    noise = torch.randint_like(test.images, 256)
+    monkeypatch.setattr(Workspace, "splits", lambda self, r: (data, training, type(test)(noise, test.labels, test.ids)))
+    (workspace.folder / "runs" / f"{run.key}.json").unlink()
+    path.with_suffix(".json").unlink()
+    kdig.runs.prepare([run], workspace, 1)
+    after = execute([run], workspace)[0]
+    assert np.array_equal(np.load(path), maps)
+    assert after.weights == before.weights
+    assert after.predictions != before.predictions
+
+
+def test_signals_are_prepared_once_for_all_runs(taught, workspace, monkeypatch):
+    import kdig.signals
+
+    calls, compute = [], kdig.signals.Teacher.compute
+    monkeypatch.setattr(kdig.signals.Teacher, "compute", lambda self, kind, *args: calls.append(kind) or compute(self, kind, *args))
+    specifications = [taught(m, seed=s) for m in METHODS for s in range(3)]
+    prepare(specifications, workspace, 1)
+    assert sorted(calls) == ["attention", "logits", "maps"]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_recipes_train(make_run, workspace, optimizer, schedule):
+    run = make_run(recipe={"optimizer": optimizer, "schedule": schedule, "label_smoothing": 0.1, "evaluate_every": 2, "epochs": 3})
+    history = train(run, workspace).history
+    assert [e.test_accuracy is not None for e in history] == [False, True, True]
+
+
+def test_paper_recipe_is_the_default():
+    assert Recipe().model_dump() == {
+        "optimizer": "adam", "learning_rate": 1e-3, "schedule": "constant", "weight_decay": 0.0, "batch_size": 64, "epochs": 100,
+        "normalise": False, "label_smoothing": 0.0, "bn_momentum": 0.1, "evaluate_every": 1,
+    }  # fmt: skip
+
+
+def test_results_survive_their_format(make_run):
+    """A specification written to JSON and read back has the same key."""
+    run = make_run(recipe={"learning_rate": 0.1})
+    assert Run.model_validate_json(run.model_dump_json()).key == run.key

@@ -1,0 +1,218 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from kdig import KdigError
+from kdig.augment import crop_flip, draw_views, overlay
+from kdig.data import Split
+from kdig.models import mobilenet_v2
+from kdig.signals import IGDataset, Signals, SignalSpec, Teacher, load_signal, precompute, signal_path
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    torch.manual_seed(0)
+    return Teacher(mobilenet_v2(4, 0.25), (0.5,) * 3, (0.25,) * 3)
+
+
+@pytest.fixture
+def known(split, teacher):
+    """Pictures labelled by the teacher itself, so that it agrees with every label."""
+    labels = teacher.observe(split.images / 255, 0).logits.argmax(1)
+    return Split(split.images, labels, split.ids)
+
+
+def make_spec(teacher, split, **changes):
+    return SignalSpec(
+        teacher=teacher.hash, data=split.fingerprint, image_size=8, mean=(0.5,) * 3, std=(0.25,) * 3, attention_index=4,
+        steps=3, padding=1, **changes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["logits", "attention", "maps"])
+def test_cache_is_in_dataset_order(kind, known, teacher, tmp_path):
+    spec = make_spec(teacher, known)
+    path = precompute(spec, kind, teacher, known, tmp_path, block=16)
+    stored = load_signal(spec, kind, path, known.labels)
+    direct = teacher.compute(kind, known.images / 255, known.labels, spec)
+    assert torch.allclose(stored, direct, rtol=1e-3, atol=1e-5)
+    assert not list(tmp_path.glob("*.blocks"))
+
+
+def test_released_cache_holds_other_pictures_in_other_crops(known, teacher, tmp_path):
+    """Row i is the signal of picture order[i] in a random crop; logits and attention come from one pass, maps from another."""
+    spec = make_spec(teacher, known, pairing="released")
+    for kind, seed in (("logits", 0), ("attention", 0), ("maps", 1)):
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(40, generator=generator)
+        views = draw_views(40, spec.padding, spec.flip, generator)
+        assert (order == torch.arange(40)).sum() < 5
+        stored = load_signal(spec, kind, precompute(spec, kind, teacher, known, tmp_path, block=16), known.labels)
+        crops = crop_flip(known.images[order], views, spec.padding) / 255
+        assert torch.allclose(stored, teacher.compute(kind, crops, known.labels[order], spec), rtol=1e-3, atol=1e-5)
+
+
+def test_killed_computation_goes_on_where_it_stopped(known, teacher, tmp_path, monkeypatch):
+    spec = make_spec(teacher, known)
+    whole = precompute(spec, "logits", teacher, known, tmp_path / "whole", block=8).read_bytes()
+    calls, compute = [], Teacher.compute
+
+    def dying(self, kind, images, labels, spec):
+        calls.append(len(images))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return compute(self, kind, images, labels, spec)
+
+    monkeypatch.setattr(Teacher, "compute", dying)
+    with pytest.raises(KeyboardInterrupt):
+        precompute(spec, "logits", teacher, known, tmp_path, block=8)
+    with pytest.raises(KdigError, match="cannot read"):
+        load_signal(spec, "logits", signal_path(spec, "logits", tmp_path), known.labels)
+    path = precompute(spec, "logits", teacher, known, tmp_path, block=8)
+    assert len(calls) == 3 + 3  # two blocks were kept, three remained
+    assert path.read_bytes() == whole
+    precompute(spec, "logits", teacher, known, tmp_path, block=8)
+    assert len(calls) == 6
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("teacher", "f" * 16), ("data", "e" * 16), ("mean", (0.1,) * 3), ("baseline", "mean"), ("rule", "riemann_left"), ("steps", 9)],
+)
+def test_cache_of_something_else_is_refused_by_name(field, value, known, teacher, tmp_path):
+    spec = make_spec(teacher, known)
+    path = precompute(spec, "maps", teacher, known, tmp_path)
+    with pytest.raises(KdigError, match=f"was made with {field} ") as error:
+        load_signal(spec.model_copy(update={field: value}), "maps", path, known.labels)
+    assert "\n" not in str(error.value)
+
+
+def test_truncated_cache_is_refused(known, teacher, tmp_path):
+    spec = make_spec(teacher, known)
+    path = precompute(spec, "logits", teacher, known, tmp_path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(KdigError, match="cannot read the cache") as error:
+        load_signal(spec, "logits", path, known.labels)
+    assert "\n" not in str(error.value)
+
+
+def test_shuffled_cache_is_caught_by_its_argmax(known, teacher, tmp_path):
+    spec = make_spec(teacher, known)
+    path = precompute(spec, "logits", teacher, known, tmp_path)
+    values = np.load(path)
+    labels = torch.arange(40) % 4
+    clean = np.eye(4, dtype=np.float32)[labels] + 0.01 * values / np.abs(values).max()
+    np.save(path, clean)
+    load_signal(spec, "logits", path, labels)
+    np.save(path, clean[np.random.default_rng(0).permutation(40)])
+    with pytest.raises(KdigError, match="out of order"):
+        load_signal(spec, "logits", path, labels)
+
+
+def test_wrong_number_of_rows_is_refused(known, teacher, tmp_path):
+    spec = make_spec(teacher, known)
+    path = precompute(spec, "maps", teacher, known, tmp_path)
+    with pytest.raises(KdigError, match="40 rows for 39"):
+        load_signal(spec, "maps", path, known.labels[:39])
+
+
+def test_stamp_names_what_decides_a_signal(known, teacher, tmp_path):
+    spec = make_spec(teacher, known)
+    path = precompute(spec, "maps", teacher, known, tmp_path)
+    stamp = json.loads(path.with_suffix(".json").read_text())
+    assert set(stamp) == {
+        "kind", "teacher", "data", "image_size", "mean", "std", "pairing", "baseline", "rule", "steps", "output"
+    }  # fmt: skip
+    # a setting of the maps does not make logits anew
+    assert signal_path(spec, "logits", tmp_path) == signal_path(spec.model_copy(update={"steps": 7}), "logits", tmp_path)
+
+
+def coordinate_maps(n=40, size=8):
+    """A map that holds, at every pixel, a number of its own, so that any misplacement shows."""
+    return (torch.arange(n * size * size).view(n, size, size) % 251).float()
+
+
+def signals_of(split):
+    return Signals(torch.eye(40), torch.eye(40)[:, :16], coordinate_maps())
+
+
+@pytest.mark.parametrize("pairing", ["static", "released", "reshuffled"])
+def test_pairing_holds_for_logits_attention_and_maps_together(split, pairing):
+    ds = IGDataset(split, signals_of(split), wanted={"logits", "attention", "maps"}, probability=1.0, padding=1, pairing=pairing)
+    for epoch in range(3):
+        ds.set_epoch(epoch)
+        index = torch.arange(40)
+        batch = ds.__getitems__(index)
+        partner = batch.signals.logits.argmax(1)
+        if pairing == "reshuffled":
+            assert (partner != index).all()
+            assert sorted(partner.tolist()) == index.tolist()
+        else:
+            assert torch.equal(partner, index)
+        assert torch.equal(batch.signals.attention, torch.eye(40)[:, :16][partner])
+        maps = coordinate_maps()[partner]
+        if pairing != "released":
+            maps = crop_flip(maps[:, None], ds.views, 1)[:, 0]
+        assert torch.equal(batch.signals.maps, maps)
+        expected = overlay(crop_flip(split.images, ds.views, 1) / 255, maps, ds.views.exponent)
+        assert torch.allclose(batch.images, expected)
+
+
+def test_reshuffled_partners_change_with_the_epoch(split):
+    ds = IGDataset(split, signals_of(split), wanted={"logits"}, pairing="reshuffled")
+    first = ds.partner.clone()
+    ds.set_epoch(1)
+    assert not torch.equal(first, ds.partner)
+
+
+def test_same_view_asks_the_teacher_about_the_very_crop(split, teacher):
+    spec = make_spec(teacher, split)
+    ds = IGDataset(
+        split, wanted={"logits", "attention", "maps"}, probability=0.5, padding=1, pairing="same_view", teacher=teacher, spec=spec
+    )
+    batch = ds.__getitems__(range(40))
+    crops = crop_flip(split.images, ds.views, 1) / 255
+    seen = teacher.observe(crops, 4)
+    assert torch.allclose(batch.signals.logits, seen.logits, atol=1e-5)
+    assert torch.allclose(batch.signals.attention, seen.attention, atol=1e-5)
+    chosen = ds.views.chance < 0.5
+    maps = teacher.explain(crops, split.labels, spec)
+    assert torch.allclose(batch.signals.maps[chosen], maps[chosen], rtol=1e-3, atol=1e-6)
+    assert torch.equal(batch.images[~chosen], crops[~chosen])
+
+
+def test_one_sample_is_the_batch_of_one(split):
+    ds = IGDataset(split, signals_of(split), wanted={"logits", "attention", "maps"}, probability=0.5, padding=1, seed=3)
+    batch = ds.__getitems__([5, 0, 17])
+    for row, index in enumerate([5, 0, 17]):
+        one = ds[index]
+        assert torch.equal(one.images, batch.images[row])
+        assert torch.equal(one.labels, batch.labels[row])
+        for a, b in zip(one.signals, batch.signals):
+            assert torch.equal(a, b[row])
+
+
+def test_data_loader_gives_the_same_batches(split):
+    ds = IGDataset(split, signals_of(split), wanted={"maps"}, probability=0.5, padding=1)
+    loader = DataLoader(ds, batch_size=16, collate_fn=lambda batch: batch)
+    for start, batch in zip(range(0, 40, 16), loader):
+        assert torch.equal(batch.images, ds.__getitems__(range(start, min(start + 16, 40))).images)
+
+
+def test_share_of_overlaid_pictures_is_the_probability():
+    big = Split(torch.full((4000, 3, 8, 8), 255, dtype=torch.uint8), torch.zeros(4000, dtype=torch.long), ("x",) * 4000)
+    ds = IGDataset(big, Signals(maps=torch.rand(4000, 8, 8)), wanted={"maps"}, probability=0.1, padding=0)
+    changed = (ds.__getitems__(range(4000)).images != 1).flatten(1).any(1)
+    assert changed.float().mean().item() == pytest.approx(0.1, abs=0.02)
+
+
+def test_methods_with_one_seed_share_order_crops_and_flips(split):
+    plain = IGDataset(split, padding=1, seed=7)
+    helped = IGDataset(split, signals_of(split), wanted={"maps"}, probability=0.5, padding=1, seed=7)
+    assert torch.equal(plain.order, helped.order)
+    untouched = helped.views.chance >= 0.5
+    assert untouched.any()
+    assert torch.equal(plain.__getitems__(range(40)).images[untouched], helped.__getitems__(range(40)).images[untouched])

@@ -1,0 +1,71 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+from kdig import stats
+from kdig.paper import published
+
+
+@pytest.fixture
+def frame():
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=12)
+    columns = {"a": shared, "b": shared + 0.5 + 0.1 * rng.normal(size=12), "c": rng.normal(size=12)}
+    return pd.DataFrame([{"method": m, "seed": i, "accuracy": v} for m, values in columns.items() for i, v in enumerate(values)])
+
+
+def column(frame, method):
+    return frame[frame.method == method].accuracy.to_numpy()
+
+
+def test_interval_is_mean_plus_minus_t_times_standard_error():
+    x = [1.0, 2.0, 4.0]
+    half = 4.302653 * np.std(x, ddof=1) / np.sqrt(3)  # t(0.975) at 2 degrees of freedom
+    assert stats.mean_interval(x) == pytest.approx((np.mean(x) - half, np.mean(x) + half), rel=1e-6)
+    assert all(np.isnan(stats.mean_interval([1.0])))
+
+
+def test_summary_names_its_degrees_of_freedom(frame):
+    row = stats.summarise(frame, "method").set_index("method").loc["b"]
+    x = column(frame, "b")
+    assert (row.n, row["mean"], row.sd, row["max"]) == pytest.approx((12, x.mean(), x.std(ddof=1), x.max()))
+
+
+def test_comparison_is_scipys_on_pairs(frame):
+    table = stats.compare(frame.sample(frac=1, random_state=0), "a").set_index("method")
+    for name in ("b", "c"):
+        x, base = column(frame, name), column(frame, "a")
+        assert table.loc[name, "difference"] == pytest.approx((x - base).mean())
+        assert table.loc[name, "p_paired"] == pytest.approx(scipy_stats.ttest_rel(x, base).pvalue)
+        assert table.loc[name, "p_welch"] == pytest.approx(scipy_stats.ttest_ind(x, base, equal_var=False).pvalue)
+        assert table.loc[name, "correlation"] == pytest.approx(np.corrcoef(x, base)[0, 1])
+        assert table.loc[name, "low"] < table.loc[name, "difference"] < table.loc[name, "high"]
+    assert table.loc["b", "p_paired"] < 1e-6 < table.loc["b", "p_welch"]  # pairing removes what the two share
+
+
+def test_holm_by_hand():
+    """Sorted 0.01, 0.02, 0.03: times 3, 2, 1, then made non-decreasing."""
+    assert stats.holm([0.02, 0.01, 0.03]) == pytest.approx([0.04, 0.03, 0.04])
+    assert stats.holm([0.02, np.nan, 0.01])[[0, 2]] == pytest.approx([0.02, 0.02])
+
+
+def test_incomplete_pairs_are_refused(frame):
+    with pytest.raises(ValueError, match="pairs"):
+        stats.compare(frame.iloc[:-1], "a")
+
+
+def test_equal_runs_give_no_significance():
+    rows = [{"method": m, "seed": i, "accuracy": float(i)} for m in ("a", "b") for i in range(3)]
+    row = stats.compare(pd.DataFrame(rows), "a").iloc[0]
+    assert row.difference == 0
+    assert not row.p_paired < 0.05
+
+
+def test_table_4_follows_from_the_released_runs():
+    runs = published("ablation_runs").rename(columns={"test_accuracy": "accuracy", "run": "seed"})
+    summary = stats.summarise(runs, "method").set_index("method")
+    printed = published("table4_ablation").set_index("method").drop("Teacher")
+    assert (summary["mean"] - printed.acc_mean).abs().max() < 0.011
+    tests = stats.compare(runs, "Student").set_index("method")
+    assert tests.loc["KD", "t_paired"] == pytest.approx(2.57, abs=0.01)
