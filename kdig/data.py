@@ -8,8 +8,7 @@ import hashlib
 import os
 import pickle
 import socket
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from torchvision.datasets.utils import check_integrity
 from torchvision.transforms import v2
 
 from kdig import KdigError
+from kdig.files import atomic_write
 
 DATASETS = ("digits", "cifar10", "folder")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -236,15 +236,3 @@ def _decode(folder: ImageFolder, size: int | None) -> Split:
             shapes = [f"{tuple(image.shape[1:])}" for image in (images[0], images[-1])]
             raise KdigError(f"{path} is {shapes[1]} pixels, others are {shapes[0]}: all must agree, or use data set 'folder'")
     return _split(torch.stack(images), torch.tensor(folder.targets))
-
-
-def atomic_write(path: Path, write: Callable[[str], object]) -> None:
-    """Call `write(temporary name)`, then move the file into place, so that `path` is either absent or whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = str(path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}"))
-    try:
-        write(part)
-        os.replace(part, path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise

@@ -7,15 +7,17 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from kdig.data import atomic_write
+from kdig.files import atomic_write
+
+FACT = ["fact", "value", "low", "high", "interval", "n", "p"]
 
 
 def as_facts(table: pd.DataFrame, prefix: str, by: str, columns: dict[str, str]) -> list[dict[str, object]]:
     """Facts `<prefix>_<row's by><suffix>` from each row of `table`; `columns` maps suffix to value column.
 
-    `low`, `high`, `n` and `p` go along where the table has them.
+    `low`, `high`, `interval`, `n` and `p` go along where the table has them.
     """
-    shared = [name for name in ("low", "high", "n", "p") if name in table.columns]
+    shared = [name for name in ("low", "high", "interval", "n", "p") if name in table.columns]
     return [
         {"fact": f"{prefix}_{row[by]}{suffix}", "value": row[column], **{name: row[name] for name in shared}}
         for row in table.to_dict("records")
@@ -47,18 +49,23 @@ class Outputs:
     def facts(self, notebook: str, data: str, comparable: bool, rows: list[dict[str, object]]) -> pd.DataFrame:
         """Write `facts/<notebook>.csv`, the measured side of the claims.
 
-        Each row has `fact` and `value`, and where it applies `low`, `high` (95 % interval), `n`, `p`. `data` says what was
-        measured on; `comparable` whether data and settings are the paper's, so that a claim about its results can be decided.
+        Each row has `fact` and `value`, and where it applies `low`, `high`, `n`, `p`, and `interval`, which names what `low`
+        and `high` are (a 95 % interval if it is left out). `data` says what was measured on, `comparable` whether data and
+        settings are the paper's, so that a claim about its results can be decided.
         """
-        columns = ["fact", "value", "low", "high", "n", "p"]
-        facts = pd.DataFrame(rows).reindex(columns=columns).assign(notebook=notebook, data=data, comparable=comparable)
+        facts = (
+            pd.DataFrame(rows)
+            .reindex(columns=FACT)
+            .fillna({"interval": "95 % interval"})
+            .assign(notebook=notebook, data=data, comparable=comparable)
+        )
         atomic_write(self.folder / "facts" / f"{notebook}.csv", lambda part: facts.to_csv(part, index=False))
         return facts
 
     def all_facts(self) -> pd.DataFrame:
         """The facts that this profile's notebooks have written so far."""
         found = [pd.read_csv(path) for path in sorted((self.folder / "facts").glob("*.csv"))]
-        columns = ["fact", "value", "low", "high", "n", "p", "notebook", "data", "comparable"]
+        columns = [*FACT, "notebook", "data", "comparable"]
         return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
 
     def note_run(self, notebook: str, **values: object) -> None:

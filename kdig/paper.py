@@ -21,6 +21,8 @@ Rule = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
 RULES: dict[str, Rule] = {
     "equal": lambda claim, fact: abs(fact["value"] - claim["value"]) <= claim["tolerance"] + 1e-9,
     "interval": lambda claim, fact: fact["low"] - claim["tolerance"] <= claim["value"] <= fact["high"] + claim["tolerance"],
+    "at_least": lambda claim, fact: fact["value"] >= claim["value"] - claim["tolerance"] - 1e-9,
+    "at_most": lambda claim, fact: fact["value"] <= claim["value"] + claim["tolerance"] + 1e-9,
     "above_zero": lambda claim, fact: fact["low"] > claim["tolerance"],
     "significant": lambda claim, fact: fact["p"] < claim["tolerance"],
     "not_significant": lambda claim, fact: fact["p"] >= claim["tolerance"],
@@ -38,7 +40,7 @@ def claims() -> pd.DataFrame:
 
     `tolerance` is the rule's threshold, in the claim's unit (for tests, the level).
     """
-    return published("claims")
+    return published("claims").fillna({"unit": ""})
 
 
 def decide(claims: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
@@ -50,6 +52,15 @@ def decide(claims: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     known = {fact["fact"]: fact for fact in facts.to_dict("records")}
     decided = [_decide(claim, known.get(claim["fact"])) for claim in claims.to_dict("records")]
     return claims.assign(**{column: [row[column] for row in decided] for column in ("verdict", "ours", "evidence", "data")})
+
+
+def verdicts(facts: list[dict[str, Any]], comparable: bool) -> dict[str, str]:
+    """Fact -> verdict of the first claim that it decides, for a column beside a table."""
+    columns = ["fact", "value", "low", "high", "interval", "n", "p"]
+    measured = pd.DataFrame(facts).reindex(columns=columns).assign(comparable=comparable, data="")
+    table = claims()
+    decided = decide(table[table.fact.isin(measured.fact)].drop_duplicates("fact"), measured)
+    return dict(zip(decided.fact, decided.verdict))
 
 
 def _decide(claim: Mapping[str, Any], fact: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -66,7 +77,7 @@ def _decide(claim: Mapping[str, Any], fact: Mapping[str, Any] | None) -> dict[st
 def _evidence(fact: Mapping[str, Any]) -> str:
     parts = [f"{fact['value']:.6g}"]
     if pd.notna(fact["low"]):
-        parts.append(f"95 % interval {fact['low']:.4g} to {fact['high']:.4g}")
+        parts.append(f"{fact['interval']} {fact['low']:.4g} to {fact['high']:.4g}")
     if pd.notna(fact["n"]):
         parts.append(f"n = {fact['n']:.0f}")
     if pd.notna(fact["p"]):

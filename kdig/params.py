@@ -7,47 +7,20 @@ unknown name stops the notebook with one line.
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from types import FunctionType, ModuleType, TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from kdig import KdigError
 from kdig.attribution import Baseline, Output, Rule
-from kdig.data import DATASETS, Dataset, atomic_write
+from kdig.data import DATASETS, Dataset
 from kdig.losses import Reduction
-from kdig.outputs import Outputs
 from kdig.runs import METHODS, Engine, Result, Run, Workspace, execute
+from kdig.settings import Settings, project_root
+from kdig.settings import check as check
 from kdig.signals import Pairing
 from kdig.training import Recipe
-
-
-def project_root() -> Path:
-    """The folder that holds `notebooks` and `params`: `KDIG_ROOT`, or the nearest such folder at or above the working directory."""
-    here = Path.cwd()
-    candidates = [Path(os.environ["KDIG_ROOT"])] if "KDIG_ROOT" in os.environ else [here, *here.parents]
-    for folder in candidates:
-        if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
-            return folder.resolve()
-    raise KdigError(f"no kdig project at or above {here}: start from a checkout, or set KDIG_ROOT to one")
-
-
-S = TypeVar("S", bound="Settings")
-
-
-class Settings(BaseModel):
-    """Parameters of every notebook."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    profile: str = Field("demo", pattern=r"^[a-z0-9_-]+$")
-
-    @property
-    def outputs(self) -> Outputs:
-        """Where this profile's results go: `outputs/<profile>` under `KDIG_OUTPUTS` or the project root."""
-        base = Path(os.environ.get("KDIG_OUTPUTS", project_root() / "outputs"))
-        return Outputs(base / self.profile)
 
 
 class Experiment(Settings):
@@ -173,61 +146,3 @@ class Ablation(Experiment):
     def execute(self, runs: Iterable[Run]) -> list[Result]:
         """The results of `runs` on this profile's engine."""
         return execute(list(runs), self.workspace, self.engine, self.workers, self.threads)
-
-
-def check(model: type[S], namespace: dict[str, Any]) -> S:
-    """The notebook's parameters, from its `globals()`, as a checked `model`.
-
-    Every name that the notebook has set so far must be one of the model's; afterwards a `KdigError` in any cell shows as one line.
-    Raises `KdigError` naming the parameter, what it is and what would be right.
-    """
-    _show_errors_in_one_line()
-    hidden = {"In", "Out", "exit", "quit", "open", "get_ipython"}
-    given = {
-        name: value
-        for name, value in namespace.items()
-        if not name.startswith("_") and name not in hidden and not isinstance(value, (ModuleType, FunctionType, type))
-    }
-    try:
-        settings = model(**given)
-    except ValidationError as error:
-        raise KdigError("; ".join(_explain(fault, model) for fault in error.errors())) from None
-    _require_writable(settings.outputs.folder)
-    return settings
-
-
-def _explain(fault: Any, model: type[Settings]) -> str:
-    name, value = ".".join(map(str, fault["loc"])), fault["input"]
-    if fault["type"] == "extra_forbidden":
-        return f"unknown parameter {name!r}: this notebook accepts {', '.join(sorted(model.model_fields))}"
-    if isinstance(value, str) and fault["type"] in {"float_type", "int_type"}:
-        return f"parameter {name} is the text {value!r}, not a number (YAML reads 1e-3 as text: write 1.0e-3)"
-    reason = fault["msg"].removeprefix("Value error, ")
-    return f"parameter {name} = {value!r}: {reason}" if name else reason
-
-
-def _require_writable(folder: Path) -> None:
-    try:
-        atomic_write(folder / ".writable", lambda part: Path(part).touch())
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise KdigError(f"cannot write to {folder}: {error.strerror}; set KDIG_OUTPUTS to a folder that can be written") from None
-
-
-def _show_errors_in_one_line() -> None:
-    """Inside IPython, print a `KdigError` without its traceback; the cell still fails."""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return
-    shell = get_ipython()
-    if shell is not None:
-        shell.set_custom_exc((KdigError,), _one_line)
-
-
-def _one_line(
-    shell: Any, kind: type[BaseException], error: BaseException, trace: TracebackType, tb_offset: Any = None
-) -> list[str]:
-    line = [f"{kind.__name__}: {error}"]
-    shell._showtraceback(kind, error, line)
-    return line

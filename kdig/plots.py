@@ -12,6 +12,7 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
@@ -154,4 +155,126 @@ def accuracy_by_epoch(history: pd.DataFrame) -> Figure:
     axis.set(xlabel="epoch", ylabel="test accuracy (%)")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def search_surface(grid: pd.DataFrame, row: str, column: str) -> Figure:
+    """A searched grid of accuracies (percent; rows `row`, columns `column`) as a heat map and as a surface over both indices."""
+    figure = plt.figure(figsize=(10.5, 3.8))
+    flat, steep = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2, projection="3d")
+    sns.heatmap(grid, annot=True, fmt=".2f", cmap="viridis", ax=flat, cbar_kws={"label": "test accuracy (%)"})
+    best = np.unravel_index(np.argmax(grid.to_numpy()), grid.shape)
+    flat.add_patch(Rectangle((float(best[1]), float(best[0])), 1, 1, fill=False, ec="black", lw=2))
+    flat.set(xlabel=column, ylabel=row)
+    flat.tick_params(axis="y", rotation=0)
+    x, y = np.meshgrid(range(grid.shape[1]), range(grid.shape[0]))
+    steep.plot_surface(x, y, grid.to_numpy(), cmap="viridis", edgecolor="white", lw=0.3)
+    steep.set(xticks=range(grid.shape[1]), xticklabels=list(grid.columns), xlabel=column)
+    steep.set(yticks=range(grid.shape[0]), yticklabels=list(grid.index), ylabel=row, title="test accuracy (%)")
+    steep.tick_params(labelsize="x-small", pad=1)
+    steep.view_init(28, -130)
+    return figure
+
+
+def search_curves(curves: Mapping[str, tuple[pd.DataFrame, str, tuple[float, float]]]) -> Figure:
+    """One panel an entry: label of the axis -> (columns `x`, `accuracy`; method for the colour; band of 95 % of equal cells)."""
+    figure, axes = plt.subplots(1, len(curves), figsize=(4.6 * len(curves), 3.2), sharey=True, squeeze=False)
+    for axis, (name, (table, method, band)) in zip(axes[0], curves.items()):
+        ordered = table.sort_values("x")
+        axis.axhspan(*band, color=PAPER, alpha=0.15, lw=0, label="95 % of equal cells")
+        axis.plot(ordered.x, ordered.accuracy, marker="o", color=COLOURS[method], label=f"printed ({LABELS[method]})")
+        best = ordered.loc[ordered.accuracy.idxmax()]
+        axis.plot(best.x, best.accuracy, "o", ms=11, mfc="none", mec="black")
+        axis.set(xlabel=name)
+        axis.legend(frameon=False, loc="lower left")
+    axes[0, 0].set_ylabel("test accuracy (%)")
+    return figure
+
+
+def null_spread(simulated: Mapping[str, Mapping[str, np.ndarray]], observed: Mapping[str, float], label: str) -> Figure:
+    """Simulated values of one statistic, a panel a search and a line a reading, with the printed search's value dashed."""
+    figure, axes = plt.subplots(1, len(simulated), figsize=(3.7 * len(simulated), 3.0), squeeze=False)
+    for axis, (search, readings) in zip(axes[0], simulated.items()):
+        for (reading, values), colour in zip(readings.items(), sns.color_palette("colorblind", len(readings)).as_hex()):
+            sns.kdeplot(x=values, ax=axis, color=colour, fill=True, alpha=0.25, label=reading, cut=0)
+        axis.axvline(observed[search], color="black", ls="--", label="printed")
+        axis.set(title=search, xlabel=label, ylabel="density", yticks=[])
+    axes[0, -1].legend(frameon=False, fontsize="small")
+    return figure
+
+
+def compression_curves(table: pd.DataFrame, speedup: pd.DataFrame, detail: tuple[float, float]) -> Figure:
+    """Left: accuracy (`factor`, `method`, `accuracy`) and, dashed, speed-up (`factor`, `speedup`); right: accuracy in `detail`."""
+    figure, (axis, near) = plt.subplots(1, 2, figsize=(11.5, 3.9), width_ratios=(1.5, 1))
+    for method in [name for name in METHODS if name in set(table.method)]:
+        line = table[table.method == method].sort_values("factor")
+        axis.plot(line.factor, line.accuracy, marker="o", ms=4, color=COLOURS[method], label=LABELS[method])
+        part = line[line.factor.between(*detail)]
+        near.plot(part.factor, part.accuracy, marker="o", ms=4, color=COLOURS[method])
+    right = axis.twinx()
+    right.plot(speedup.factor, speedup.speedup, ls="--", marker="s", ms=3, color=PAPER, label="speed-up (right axis)")
+    right.plot(speedup.factor, speedup.factor, ls=":", lw=1, color=PAPER, label="speed-up = compression")
+    right.set(ylabel="speed-up (x)", ylim=(0, 115))
+    sns.despine(ax=right, right=False)
+    axis.set(xscale="log", xlabel="compression factor (x)", ylabel="test accuracy (%)", ylim=(45, 96))
+    near.set(xlabel="compression factor (x)", ylabel="test accuracy (%)", title="detail")
+    handles = [line for shown in (axis, right) for line in shown.get_lines()]
+    figure.legend(handles, [str(line.get_label()) for line in handles], frameon=False, ncols=6, loc="outside upper center")
+    return figure
+
+
+def extrapolated_line(panels: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], y_label: str) -> Figure:
+    """A panel an entry: axis label -> (points `x`, `y`, `fitted`; line `x`, `value`, `low`, `high`); hollow: not fitted."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.8 * len(panels), 3.4), sharey=True, squeeze=False)
+    for axis, (name, (points, line)) in zip(axes[0], panels.items()):
+        axis.fill_between(line.x, line.low, line.high, color=COLOURS["kd"], alpha=0.2, lw=0, label="95 % prediction interval")
+        axis.plot(line.x, line.value, color=COLOURS["kd"], label="line through the students")
+        used, other = points[points.fitted], points[~points.fitted]
+        axis.plot(used.x, used.y, "o", color="black", label="students (printed)")
+        axis.plot(other.x, other.y, "D", ms=8, mfc="none", mec="black", label="teacher (printed)")
+        axis.set(xlabel=name)
+    axes[0, 0].set_ylabel(y_label)
+    axes[0, 0].legend(frameon=False, loc="upper left")
+    return figure
+
+
+def stacked_histograms(bins: pd.DataFrame, means: Mapping[str, float], medians: Mapping[str, float], unit: str) -> Figure:
+    """A panel a method from columns `method`, `bin_low`, `bin_high`, `count`; printed mean solid, printed median dashed."""
+    methods = [name for name in METHODS if name in set(bins.method)]
+    figure, axes = plt.subplots(len(methods), 1, figsize=(6.8, 1.45 * len(methods) + 0.5), sharex=True, sharey=True, squeeze=False)
+    for axis, method in zip(axes[:, 0], methods):
+        rows = bins[bins.method == method]
+        axis.bar(rows.bin_low, rows["count"], rows.bin_high - rows.bin_low, align="edge", color=COLOURS[method], ec="white", lw=0.5)
+        axis.axvline(means[method], color="black", lw=1.4, label="mean (printed)")
+        axis.axvline(medians[method], color="black", lw=1.4, ls="--", label="median (printed)")
+        axis.text(0.01, 0.92, f"{LABELS[method]}: {rows['count'].sum():.0f} runs shown", transform=axis.transAxes, va="top")
+        axis.set(ylabel="runs")
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    axes[-1, 0].set_xlabel(unit)
+    axes[0, 0].legend(frameon=False, fontsize="small", loc="center left")
+    return figure
+
+
+def printed_and_recomputed(table: pd.DataFrame, x: str, lines: Mapping[str, str], y_label: str) -> Figure:
+    """Columns of `table` (column -> label) over `x`; the first is the printed one, drawn as marks."""
+    figure, axis = plt.subplots(figsize=(5.5, 3.2))
+    for (column, label), colour in zip(lines.items(), ["black", *sns.color_palette("colorblind", len(lines)).as_hex()]):
+        axis.plot(table[x], table[column], "o" if colour == "black" else "-", color=colour, label=label)
+    axis.set(xlabel=x, ylabel=y_label)
+    axis.legend(frameon=False)
+    return figure
+
+
+def two_readings(table: pd.DataFrame, left: str, right: str) -> Figure:
+    """Two percentages of each `method` (columns `left` with `low`, `high`, and `right`) side by side; methods keep their rows."""
+    figure, axes = plt.subplots(1, 2, figsize=(9.0, 2.9), sharey=True)
+    for row, line in enumerate(table.to_dict("records")):
+        colour, value = COLOURS[line["method"]], line[left]
+        axes[0].errorbar(value, row, xerr=[[value - line["low"]], [line["high"] - value]], fmt="o", ms=6, capsize=3, color=colour)
+        axes[1].plot(line[right], row, "o", ms=6, color=colour)
+        axes[1].plot(line["printed"], row, "D", ms=9, mfc="none", mec="black", label="printed in Table 6" if row == 0 else None)
+    axes[0].set(yticks=range(len(table)), yticklabels=[LABELS[m] for m in table.method], xlabel=left)
+    axes[1].set(xlabel=right)
+    axes[0].invert_yaxis()
+    axes[1].legend(frameon=False)
     return figure

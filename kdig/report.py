@@ -8,9 +8,9 @@ import jinja2
 import pandas as pd
 
 from kdig import __version__
-from kdig.data import atomic_write
+from kdig.files import atomic_write
 from kdig.outputs import Outputs
-from kdig.paper import VERDICTS, claims, decide
+from kdig.paper import VERDICTS, claims, decide, published
 
 
 def build_report(outputs: Outputs, profile: str) -> Path:
@@ -22,6 +22,8 @@ def build_report(outputs: Outputs, profile: str) -> Path:
         verdicts=[(verdict, int((decided.verdict == verdict).sum())) for verdict in VERDICTS],
         sections=[(name, group.to_dict("records")) for name, group in decided.groupby("section", sort=False)],
         notebooks=_notebooks(outputs.folder),
+        executed={path.stem for path in (outputs.folder / "executed").glob("*.html")},
+        coverage=published("coverage").to_dict("records"),
         tables=_tables(outputs.folder),
         figures=_figures(outputs.folder),
         environments=_environments(outputs.folder),

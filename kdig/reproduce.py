@@ -14,8 +14,8 @@ import papermill
 
 from kdig import KdigError
 from kdig.outputs import Outputs
-from kdig.params import project_root
 from kdig.report import build_report
+from kdig.settings import project_root
 
 # Large blocks kept by the allocator instead of going back to the kernel after every layer (glibc): about 1.3 times faster training.
 _ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33)}

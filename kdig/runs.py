@@ -26,7 +26,8 @@ from torchvision.models import MobileNetV2
 
 from kdig import KdigError, __version__
 from kdig.attribution import Baseline, Output, Rule
-from kdig.data import Dataset, Split, atomic_write, load_dataset, stratified
+from kdig.data import Dataset, Split, load_dataset, stratified
+from kdig.files import atomic_write
 from kdig.losses import DistillationLoss, Reduction
 from kdig.models import LEVELS, AttentionTap, count_parameters, mobilenet_v2, state_hash, student, with_normalisation
 from kdig.progress import Progress

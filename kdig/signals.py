@@ -24,7 +24,8 @@ from torchvision.models import MobileNetV2
 from kdig import KdigError
 from kdig.attribution import Baseline, Output, Rule, attribution_map, baseline_point, integrated_gradients
 from kdig.augment import Views, crop_flip, draw_views, overlay
-from kdig.data import Split, atomic_write
+from kdig.data import Split
+from kdig.files import atomic_write
 from kdig.losses import attention_map
 from kdig.models import AttentionTap, state_hash, with_normalisation
 from kdig.progress import Progress

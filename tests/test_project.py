@@ -17,7 +17,8 @@ from kdig.reproduce import main, papermill_command
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MODELS = {"02_teacher_and_signals": params.TeacherAndSignals, "04_ablation": params.Ablation, "99_claims": params.Settings}
+TRAINING = {"02_teacher_and_signals": params.TeacherAndSignals, "04_ablation": params.Ablation}
+MODELS = {path.stem: TRAINING.get(path.stem, params.Settings) for path in NOTEBOOKS}
 
 
 def names(paths):
@@ -110,7 +111,7 @@ def test_commands_are_plain_papermill(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"), [(["--profile", "nosuch"], "params/ has demo"), (["--only", "05_x"], "choose one of 02_")]
+    ("arguments", "said"), [(["--profile", "nosuch"], "params/ has demo"), (["--only", "05_x"], "choose one of 01_")]
 )
 def test_runner_refuses_what_it_does_not_know(arguments, said, capsys):
     assert main(arguments) == 1

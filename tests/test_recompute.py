@@ -1,0 +1,167 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+from statsmodels.stats.diagnostic import lilliefors
+
+from kdig import recompute
+
+
+def test_pooled_sd_is_the_root_of_the_mean_variance_for_equal_groups():
+    frame = pd.DataFrame({"m": list("aaabbb"), "x": [1.0, 2.0, 3.0, 5.0, 5.0, 8.0]})
+    assert recompute.pooled_sd(frame, "m", "x") == pytest.approx(np.sqrt((1.0 + 3.0) / 2))
+
+
+@pytest.mark.parametrize("best_of", [1, 10])
+def test_equal_cells_are_the_best_of_normal_runs(best_of):
+    ours = recompute.equal_cells(6, 0.4, best_of, draws=20_000)
+    runs = np.random.default_rng(1).normal(0, 0.4, (20_000, 6, best_of)).max(axis=2)
+    assert ours.mean() == pytest.approx(runs.mean(), abs=0.01)
+    assert ours.std() == pytest.approx(runs.std(), rel=0.02)
+    assert recompute.spread(ours).max_minus_mean.mean() == pytest.approx((runs.max(1) - runs.mean(1)).mean(), rel=0.02)
+
+
+def test_spread_of_a_written_row():
+    row = recompute.spread(np.array([1.0, 5.0, 3.0, 4.0])).iloc[0]
+    assert row.to_dict() == pytest.approx(
+        {"max_minus_mean": 1.75, "max_minus_second": 1, "range": 4, "sd": np.std([1, 3, 4, 5], ddof=1)}
+    )
+
+
+def test_p_counts_the_observed_value():
+    assert recompute.upper_p([0.0, 1.0, 2.0], 1.0) == pytest.approx(3 / 4)
+
+
+def test_difference_of_two_single_runs_is_normal():
+    exact = 2 * scipy_stats.norm.sf(0.5 / (0.3 * np.sqrt(2)))
+    assert recompute.cell_difference_p(-0.5, 0.3) == pytest.approx(exact, abs=0.01)
+
+
+def test_additive_fit_is_the_table_less_its_margins():
+    values = np.random.default_rng(0).normal(size=(4, 3))
+    frame = pd.DataFrame([{"a": i, "b": j, "y": values[i, j]} for i in range(4) for j in range(3)])
+    rest = values - values.mean(1, keepdims=True) - values.mean(0, keepdims=True) + values.mean()
+    sd, table = recompute.additive_fit(frame, "y", "a", "b")
+    assert sd**2 == pytest.approx((rest**2).sum() / 6)
+    assert table.loc["a", "F"] == pytest.approx(3 * values.mean(1).var(ddof=1) / sd**2)
+    assert table.loc["b", "PR(>F)"] == pytest.approx(scipy_stats.f.sf(table.loc["b", "F"], 2, 6))
+
+
+def test_rest_of_a_grid_is_what_was_taken_away():
+    x = np.random.default_rng(0).normal(90, 1, 12)
+    n, mean, sd = recompute.rest_of_grid((12, x.mean(), x.std(ddof=1)), x[:5].tolist())
+    assert (n, mean, sd) == pytest.approx((7, x[5:].mean(), x[5:].std(ddof=1)))
+
+
+def test_rounding_of_a_printed_time():
+    assert recompute.half_unit(0.0127, 3) == pytest.approx(0.00005)
+    ratio = recompute.rounded_ratio(0.14, 0.0127, 0.00005)
+    assert (ratio.low, ratio.value, ratio.high) == pytest.approx((10.980, 11.024, 11.067), abs=1e-3)
+
+
+def test_prediction_interval_is_the_textbook_one():
+    x, y = np.array([1.0, 2.0, 3.0, 4.0, 6.0]), np.array([1.1, 1.9, 3.2, 3.9, 6.1])
+    line = scipy_stats.linregress(x, y)
+    residual = np.sqrt(((y - line.slope * x - line.intercept) ** 2).sum() / 3)
+    half = scipy_stats.t.ppf(0.975, 3) * residual * np.sqrt(1 + 1 / 5 + (9 - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum())
+    shown, r2 = recompute.predict(x, y, [9.0])
+    assert shown.loc[0, ["value", "low", "high"]].tolist() == pytest.approx(
+        [line.slope * 9 + line.intercept + s * half for s in (0, -1, 1)]
+    )
+    assert r2 == pytest.approx(line.rvalue**2)
+
+
+def test_bins_bound_the_values_in_them():
+    x = np.random.default_rng(0).normal(90, 0.5, 61)
+    edges = np.linspace(88, 92, 30)
+    count = np.histogram(x, edges)[0]
+    mean = recompute.binned_mean(edges[:-1], edges[1:], count)
+    median = recompute.binned_median(edges[:-1], edges[1:], count, 61)
+    assert mean.low <= x.mean() <= mean.high
+    assert median.low <= np.median(x) <= median.high
+    draws = recompute.draw_from_bins(edges[:-1], edges[1:], count, draws=5)
+    assert all((np.histogram(row, edges)[0] == count).all() for row in draws)
+
+
+def test_hidden_values_are_found_again():
+    x = np.sort(np.random.default_rng(0).normal(91.3, 0.5, 60))
+    edges = np.linspace(89, 92, 27)
+    count, hidden = np.histogram(x, edges)[0], x[x > 92]
+    implied = recompute.hidden_mean(x.mean(), 60, edges[:-1], edges[1:], count)
+    assert implied.low <= hidden.mean() <= implied.high
+    shown = recompute.draw_from_bins(edges[:-1], edges[1:], count, draws=200)
+    whole = recompute.add_hidden(shown, len(hidden), 92.0, x.mean(), x.std(ddof=1))
+    assert whole.shape[1] == 60
+    assert whole.mean(axis=1) == pytest.approx(np.full(len(whole), x.mean()))
+    assert (np.sort(whole)[:, -len(hidden) :] > 92).all()
+
+
+def test_lilliefors_is_statsmodels():
+    x = np.random.default_rng(3).normal(size=60)
+    statistic, p = lilliefors(x)
+    assert recompute.lilliefors_statistic(x)[0] == pytest.approx(statistic)
+    assert recompute.lilliefors_table_p(statistic, 60) == pytest.approx(p)
+    null = recompute.lilliefors_null(60)
+    assert np.quantile(null, 0.95) == pytest.approx(
+        0.1143, abs=0.001
+    )  # critical value at n = 60: 0.895 / (sqrt(n) - 0.01 + 0.85 / sqrt(n))
+
+
+def test_welch_from_summaries_is_welch_from_runs():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(1, 1, 20), rng.normal(0, 2, 30)
+    ours = recompute.welch((a.mean(), a.std(ddof=1), 20), (b.mean(), b.std(ddof=1), 30))
+    test = scipy_stats.ttest_ind(a, b, equal_var=False)
+    interval = test.confidence_interval()
+    expected = (test.statistic, test.pvalue, test.df, interval.low, interval.high)
+    assert (ours["t"], ours["p"], ours["df"], ours["low"], ours["high"]) == pytest.approx(expected)
+    assert ours["t_pooled"] == pytest.approx(scipy_stats.ttest_ind(a, b).statistic)
+
+
+def test_range_of_t_covers_what_rounding_hid():
+    t = recompute.rounded_t((90.65, 0.337, 60), (90.05, 0.343, 60), 0.005, 0.0005)
+    corners = [
+        (90.65 + i - 90.05 - j) / np.hypot((0.337 + k) / 60**0.5, (0.343 + m) / 60**0.5)
+        for i in (-0.005, 0.005) for j in (-0.005, 0.005) for k in (-0.0005, 0.0005) for m in (-0.0005, 0.0005)
+    ]  # fmt: skip
+    assert (t.low, t.high) == pytest.approx((min(corners), max(corners)))
+
+
+def test_variance_ratio_has_its_level():
+    rng = np.random.default_rng(0)
+    sds = rng.normal(size=(1000, 2, 20)).std(axis=2, ddof=1)
+    p = np.array([recompute.variance_ratio(a, 20, b, 20).p for a, b in sds])
+    assert np.mean(p < 0.05) == pytest.approx(0.05, abs=0.02)
+    ratio = recompute.variance_ratio(2.0, 10, 1.0, 10)
+    assert ratio.low * ratio.high == pytest.approx(16)
+
+
+def test_half_widths():
+    assert recompute.half_width(0.553, 60) == pytest.approx(1.959964 * 0.553 / np.sqrt(60))
+    assert recompute.half_width(0.553, 60, student=True) == pytest.approx(2.000995 * 0.553 / np.sqrt(60), rel=1e-5)
+
+
+def test_detectable_difference_has_its_power():
+    difference = recompute.detectable(0.4, 10)
+    rng = np.random.default_rng(0)
+    p = scipy_stats.ttest_ind(rng.normal(difference, 0.4, (4000, 10)), rng.normal(0, 0.4, (4000, 10)), axis=1).pvalue
+    assert np.mean(p < 0.05) == pytest.approx(0.8, abs=0.03)
+
+
+def test_weighted_accuracy_counts_pictures():
+    assert recompute.weighted_accuracy([50.0, 100.0], [300, 100]) == pytest.approx(100 * (150 + 100) / 400)
+
+
+def test_kappa_range_bounds_every_confusion():
+    rng = np.random.default_rng(0)
+    correct, total = np.array([5, 20, 0]), np.array([10, 30, 4])
+    low, high = recompute.kappa_range(correct, total)
+    for _ in range(200):
+        confusion = np.diag(correct)
+        for i, errors in enumerate(total - correct):
+            others = [j for j in range(3) if j != i]
+            confusion[i, others] += rng.multinomial(errors, rng.dirichlet([0.3, 0.3]))
+        n = confusion.sum()
+        chance = (confusion.sum(0) * confusion.sum(1)).sum() / n**2
+        kappa = (np.trace(confusion) / n - chance) / (1 - chance)
+        assert low - 1e-12 <= kappa <= high + 1e-12
