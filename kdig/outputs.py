@@ -66,7 +66,7 @@ class Outputs:
         """The facts that this profile's notebooks have written so far."""
         found = [pd.read_csv(path) for path in sorted((self.folder / "facts").glob("*.csv"))]
         columns = [*FACT, "notebook", "data", "comparable"]
-        return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+        return pd.concat(found, ignore_index=True).reindex(columns=columns) if found else pd.DataFrame(columns=columns)
 
     def note_run(self, notebook: str, **values: object) -> None:
         """Write `executed/<notebook>.json`, last of all: the notebook's run is complete."""

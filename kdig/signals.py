@@ -43,6 +43,8 @@ class Signals(NamedTuple):
 
 
 NO_SIGNALS = Signals()
+# A cache in another order agrees with the labels at chance; a teacher that is no better than this has nothing to teach.
+_ABOVE_CHANCE = 0.15
 
 
 class SignalSpec(BaseModel):
@@ -164,11 +166,11 @@ def _pass_order(spec: SignalSpec, kind: Kind, n: int) -> tuple[Tensor, Views | N
     return torch.randperm(n, generator=generator), draw_views(n, spec.padding, spec.flip, generator)
 
 
-def load_signal(spec: SignalSpec, kind: Kind, path: Path, labels: Tensor, min_agreement: float = 0.5) -> Tensor:
+def load_signal(spec: SignalSpec, kind: Kind, path: Path, labels: Tensor) -> Tensor:
     """The signals at `path`, memory-mapped, checked against `spec` and the split's `labels`.
 
     Raises `KdigError`, in one line, for a missing or truncated file, a stamp that differs, a wrong number of rows, or static
-    logits whose argmax agrees with fewer than `min_agreement` of the labels (rows out of order, or a teacher that knows little).
+    logits whose argmax agrees with the labels hardly more often than chance does (rows in another order agree at chance).
     """
     try:
         stamp = json.loads(path.with_suffix(".json").read_text())
@@ -183,8 +185,9 @@ def load_signal(spec: SignalSpec, kind: Kind, path: Path, labels: Tensor, min_ag
     signal = torch.from_numpy(values)
     if kind == "logits" and spec.pairing == "static":
         agreement = (signal.argmax(1) == labels).double().mean().item()
-        if agreement < min_agreement:
-            found = f"its argmax agrees with {agreement:.0%} of the labels, at least {min_agreement:.0%} expected"
+        wanted = 1 / signal.shape[1] + _ABOVE_CHANCE
+        if agreement < wanted:
+            found = f"its argmax agrees with {agreement:.0%} of the labels, at least {wanted:.0%} expected"
             raise KdigError(f"{path} is out of order: {found}; delete it to compute it again")
     return signal
 
