@@ -42,16 +42,20 @@ class Settings(BaseModel):
 def check(model: type[S], namespace: dict[str, Any]) -> S:
     """The notebook's parameters, from its `globals()`, as a checked `model`.
 
-    Every name that the notebook has set so far must be one of the model's; afterwards a `KdigError` in any cell shows as one line.
+    At the first call in a kernel, every name that the notebook has set must be one of the model's; when the cell is run again,
+    later cells' names are passed over. From then on a `KdigError` in any cell shows as one line.
     Raises `KdigError` naming the parameter, what it is and what would be right.
     """
     _show_errors_in_one_line()
     hidden = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+    again = namespace.get("_kdig_checked", False)
+    namespace["_kdig_checked"] = True
     given = {
         name: value
         for name, value in namespace.items()
         if not name.startswith("_") and name not in hidden and not isinstance(value, (ModuleType, FunctionType, type))
     }
+    given = {name: value for name, value in given.items() if not again or name in model.model_fields}
     try:
         settings = model(**given)
     except ValidationError as error:

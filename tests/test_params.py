@@ -31,6 +31,16 @@ def test_defaults_are_accepted_and_ipython_names_ignored():
     assert params.check(params.Ablation, namespace).profile == "demo"
 
 
+def test_cell_can_be_run_again_after_later_cells():
+    namespace = {"profile": "demo", "epochs": 3}
+    params.check(params.Ablation, namespace)
+    namespace |= {"frame": [1], "teacher": "x", "epochs": 4}
+    assert params.check(params.Ablation, namespace).epochs == 4
+    namespace["epochs"] = 0
+    with pytest.raises(KdigError, match="epochs"):
+        params.check(params.Ablation, namespace)
+
+
 def test_unknown_parameter_is_named_with_the_known_ones():
     text = message(epochz=3)
     assert "unknown parameter 'epochz'" in text
