@@ -9,7 +9,7 @@ import os
 import pickle
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -217,8 +217,9 @@ def _cached(folder: ImageFolder, size: int | None, cache: Path | None) -> Split:
     stats = [(path, label, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path, label in folder.samples]
     file = cache / f"{hashlib.sha256(repr((stats, size)).encode()).hexdigest()[:16]}.pt"
     if file.is_file():
-        stored = torch.load(file, weights_only=True)
-        return _split(stored["images"], stored["labels"])
+        with suppress(RuntimeError, EOFError, pickle.UnpicklingError):  # a damaged copy is made anew
+            stored = torch.load(file, weights_only=True)
+            return _split(stored["images"], stored["labels"])
     split = _decode(folder, size)
     atomic_write(file, lambda part: torch.save({"images": split.images, "labels": split.labels}, part))
     return split

@@ -27,7 +27,8 @@ def attention_map(activation: Tensor) -> Tensor:
 def attention_loss(student_map: Tensor, teacher_map: Tensor, reduction: Reduction = "sum") -> Tensor:
     """L_AT of Eq. 2 for maps (N, P), averaged over the batch.
 
-    `sum` over the P positions is the squared norm that the paper writes; `mean` is what its released code computes, P times less.
+    `sum` over the P positions is the squared norm of the paper's formula; `mean`, P times less, is what its words ("mean squared
+    error") and its released code say.
     """
     squared = (student_map - teacher_map.detach()).square()
     return squared.sum(1).mean() if reduction == "sum" else squared.mean()

@@ -14,6 +14,8 @@ from torchvision.transforms import v2
 
 from kdig import KdigError
 
+# cuDNN would otherwise round the inputs of convolutions to 10 bits (TF32) on recent GPUs; float32 means float32 here
+torch.backends.cudnn.allow_tf32 = False
 # expansion, channels, repeats, stride: torchvision's table with the second stage's stride at 1 for 32x32 pictures
 _CIFAR_BLOCKS = [[1, 16, 1, 1], [6, 24, 2, 1], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]]
 # Table S5: level -> (index of the last feature block, index of the block whose output gives the attention map)

@@ -13,19 +13,23 @@ VERDICTS = ("reproduced", "not reproduced", "artefact", "inconsistent", "not run
 # kind of claim -> verdict when its rule is not met. `paper`: its printed numbers, or its networks' architecture, recomputed;
 # `retest`: its released numbers under a test that fits how they were taken; `result`: networks trained here; `measurement`: how
 # a number was measured, tried here. The first two need no training.
-FAILED = {"paper": "inconsistent", "retest": "artefact", "result": "not reproduced", "measurement": "artefact"}
+FAILED = {"paper": "inconsistent", "retest": "not reproduced", "result": "not reproduced", "measurement": "artefact"}
 ALWAYS_DECIDED = ("paper", "retest")
 
 Rule = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
-# name -> whether the claim (value, tolerance) is borne out by the fact (value, low, high, p)
-RULES: dict[str, Rule] = {
-    "equal": lambda claim, fact: abs(fact["value"] - claim["value"]) <= claim["tolerance"] + 1e-9,
-    "interval": lambda claim, fact: fact["low"] - claim["tolerance"] <= claim["value"] <= fact["high"] + claim["tolerance"],
-    "at_least": lambda claim, fact: fact["value"] >= claim["value"] - claim["tolerance"] - 1e-9,
-    "at_most": lambda claim, fact: fact["value"] <= claim["value"] + claim["tolerance"] + 1e-9,
-    "above_zero": lambda claim, fact: fact["low"] > claim["tolerance"],
-    "significant": lambda claim, fact: fact["p"] < claim["tolerance"],
-    "not_significant": lambda claim, fact: fact["p"] >= claim["tolerance"],
+# name -> the columns of a fact that it needs, and whether the claim (value, tolerance) is borne out by the fact
+RULES: dict[str, tuple[tuple[str, ...], Rule]] = {
+    "equal": (("value",), lambda claim, fact: abs(fact["value"] - claim["value"]) <= claim["tolerance"] + 1e-9),
+    "at_least": (("value",), lambda claim, fact: fact["value"] >= claim["value"] - claim["tolerance"] - 1e-9),
+    "at_most": (("value",), lambda claim, fact: fact["value"] <= claim["value"] + claim["tolerance"] + 1e-9),
+    "interval": (
+        ("low", "high"),
+        lambda claim, fact: fact["low"] - claim["tolerance"] <= claim["value"] <= fact["high"] + claim["tolerance"],
+    ),
+    "above_zero": (("low",), lambda claim, fact: fact["low"] > claim["tolerance"]),
+    # an effect in the other direction does not bear a claim out, however small its p
+    "significant": (("p",), lambda claim, fact: fact["p"] < claim["tolerance"] and not (pd.notna(fact["low"]) and fact["low"] < 0)),
+    "not_significant": (("p",), lambda claim, fact: fact["p"] >= claim["tolerance"]),
 }
 
 
@@ -66,12 +70,22 @@ def verdicts(facts: list[dict[str, Any]], comparable: bool) -> dict[str, str]:
 def _decide(claim: Mapping[str, Any], fact: Mapping[str, Any] | None) -> dict[str, Any]:
     if fact is None:
         return {"verdict": "not run", "ours": None, "evidence": "no notebook of this profile has measured it yet", "data": ""}
-    evidence = _evidence(fact)
-    if claim["kind"] not in ALWAYS_DECIDED and not fact["comparable"]:
-        verdict, evidence = "not run", f"{evidence}; not the paper's data and settings, so a demonstration only"
-    else:
-        verdict = "reproduced" if RULES[claim["rule"]](claim, fact) else FAILED[claim["kind"]]
-    return {"verdict": verdict, "ours": fact["value"], "evidence": evidence, "data": fact["data"]}
+    needed, rule = RULES[claim["rule"]]
+    missing = _why_undecided(claim, fact, needed)
+    met = "reproduced" if rule(claim, fact) else FAILED[claim["kind"]]
+    evidence = f"{_evidence(fact)}; {missing}" if missing else _evidence(fact)
+    return {"verdict": "not run" if missing else met, "ours": fact["value"], "evidence": evidence, "data": fact["data"]}
+
+
+def _why_undecided(claim: Mapping[str, Any], fact: Mapping[str, Any], needed: tuple[str, ...]) -> str:
+    """What keeps a fact from deciding a claim; empty when nothing does."""
+    if any(pd.isna(fact[column]) for column in needed):
+        return "too few runs for the number that the rule needs"
+    if claim["kind"] in ALWAYS_DECIDED:
+        return ""
+    if not fact["comparable"]:
+        return "not the paper's data and settings, so a demonstration only"
+    return "fewer runs than the paper's" if pd.notna(claim["n"]) and not fact["n"] >= claim["n"] else ""
 
 
 def _evidence(fact: Mapping[str, Any]) -> str:

@@ -4,19 +4,19 @@ Each notebook has a model here whose fields are the parameters it accepts; a val
 unknown name stops the notebook with one line.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
+import yaml
 from pydantic import Field, model_validator
 
 from kdig import KdigError
 from kdig.attribution import Baseline, Output, Rule
 from kdig.data import DATASETS, Dataset
 from kdig.losses import Reduction
-from kdig.runs import METHODS, Engine, Result, Run, Workspace, execute
+from kdig.runs import METHODS, Engine, Result, Run, Workspace, cores, execute
 from kdig.settings import Settings, project_root
 from kdig.settings import check as check
 from kdig.signals import Pairing
@@ -61,8 +61,10 @@ class Experiment(Settings):
     def workspace(self) -> Workspace:
         """Pictures and results of this profile. A relative `root` starts at the project root."""
         device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise KdigError(f"device {self.device!r} asked for, but torch sees no GPU: use device 'cpu' or 'auto'")
+        if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
+            raise KdigError(
+                f"device {self.device!r} asked for, but torch sees {torch.cuda.device_count()} GPUs: use 'cpu' or 'auto'"
+            )
         return Workspace(self.outputs.folder, project_root() / Path(self.root).expanduser(), device, self.download)
 
     def data(self) -> Dataset:
@@ -72,6 +74,15 @@ class Experiment(Settings):
     def _common(self) -> dict[str, Any]:
         names = ("dataset", "image_size", "test_images", "width", "padding", "flip")
         return {"data": self.data().fingerprint, **{name: getattr(self, name) for name in names}}
+
+    def is_papers(self, notebook: str) -> bool:
+        """Whether data and all settings that decide a result are those of `params/paper`; only then claims about it are decided."""
+        folder = project_root() / "params" / "paper"
+        files = [folder / "shared.yaml", folder / f"{notebook}.yaml"]
+        wanted = {name: value for file in files for name, value in yaml.safe_load(file.read_text()).items()}
+        free = {"root", "download", "device", "engine", "workers", "threads", "seed", "seeds", "evaluate_every", "methods"}
+        ours = self.model_dump()
+        return self.data().is_cifar10 and all(ours[name] == value for name, value in wanted.items() if name not in free)
 
     def teacher_run(self) -> Run:
         """The one teacher of this profile: one-cycle learning rate, normalised input."""
@@ -88,7 +99,7 @@ class Experiment(Settings):
 
     def teacher(self) -> Result:
         """The teacher's result; it is trained on the first call in a profile, with all CPU cores."""
-        return execute([self.teacher_run()], self.workspace, threads=os.cpu_count() or 1)[0]
+        return execute([self.teacher_run()], self.workspace, threads=cores())[0]
 
 
 class TeacherAndSignals(Experiment):
@@ -102,10 +113,10 @@ class Ablation(Experiment):
     """Parameters of `04_ablation`. Tables 3 and 4 of the paper give its values."""
 
     level: int = Field(2, ge=1, le=8)
-    alpha: float = Field(0.01, ge=0, le=1)
+    alpha: float = Field(0.01, gt=0, le=1)
     temperature: float = Field(2.5, gt=0)
-    probability: float = Field(0.1, ge=0, le=1)
-    gamma: float = Field(0.8, ge=0)
+    probability: float = Field(0.1, gt=0, le=1)
+    gamma: float = Field(0.8, gt=0)
     attention_reduction: Reduction = "sum"
     pairing: Pairing = "static"
     epochs: int = Field(100, ge=1)
@@ -123,6 +134,11 @@ class Ablation(Experiment):
         unknown = sorted(set(self.methods) - set(METHODS))
         if unknown:
             raise ValueError(f"unknown method {unknown[0]!r}: choose from {', '.join(METHODS)}")
+        if "student" not in self.methods or len(self.methods) < 2:
+            raise ValueError("methods must hold 'student', to which the others are compared, and one more")
+        for name in ("methods", "seeds"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name} must not repeat an entry")
         return self
 
     def student_run(self, method: str, seed: int, teacher: str, **changes: object) -> Run:

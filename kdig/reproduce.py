@@ -81,9 +81,9 @@ def run_notebook(notebook: Path, params: Path, root: str | None, outputs: Output
     # papermill marks the cells of a killed notebook as completed, so the exit code decides
     if finished.returncode != 0:
         raise KdigError(f"{notebook.name} failed: {_reason(finished.stderr)}")
-    subprocess.run(
-        [sys.executable, "-m", "nbconvert", "--log-level=WARN", "--to=html", "--embed-images", str(executed)], check=True
-    )
+    convert = [sys.executable, "-m", "nbconvert", "--log-level=ERROR", "--to=html", "--embed-images", str(executed)]
+    if subprocess.run(convert).returncode != 0:
+        raise KdigError(f"{executed} ran, but could not be converted to HTML")
     seconds = time.monotonic() - start
     outputs.note_run(notebook.stem, seconds=round(seconds, 1), command=" ".join(command))
     print(f"{notebook.stem}: {seconds:.0f} s", flush=True)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import pickle
 import platform
 import subprocess
 import threading
@@ -48,6 +49,8 @@ METHODS: dict[str, frozenset[str]] = {
     "ig_at": frozenset({"probability", "gamma"}),
     "kd_ig_at": frozenset({"alpha", "probability", "gamma"}),
 }
+# torch's generator and thread count belong to the process: one run at a time in each, also on a worker with several threads
+_LOCK = threading.Lock()
 _SIGNALS: dict[str, Kind] = {"alpha": "logits", "probability": "maps", "gamma": "attention"}
 # fields that decide nothing while the weight they belong to is zero
 _DEPENDENT = {"alpha": {"temperature"}, "gamma": {"attention_reduction"}, "probability": {"baseline", "rule", "steps", "output"}}
@@ -156,30 +159,37 @@ class Workspace:
         return data, stratified(data.train, run.train_images), stratified(data.test, run.test_images)
 
     def result(self, run: Run) -> Result | None:
-        """The stored result of `run`, if it is finished. Raises `KdigError` when its file cannot be read."""
+        """The stored result of `run`, if it is finished and its weights are there. Raises `KdigError` when it cannot be read."""
         path = self.folder / "runs" / f"{run.key}.json"
         if not path.exists():
             return None
         try:
-            return Result.model_validate_json(path.read_text())
+            result = Result.model_validate_json(path.read_text())
         except ValidationError as error:
             raise KdigError(f"{path} is not a run's result ({error.error_count()} faults); delete it to run again") from None
+        return result if self._weights(result.weights).exists() else None
+
+    def _weights(self, weights: str) -> Path:
+        return self.folder / "weights" / f"{weights}.pt"
 
     def save(self, result: Result, net: MobileNetV2, mean: Sequence[float], std: Sequence[float]) -> None:
         """Weights first, then the result, each moved into place whole: a result on disk is a finished run."""
         shape = {"level": result.run.level, "width": result.run.width, "classes": net.classifier[-1].out_features}
         state = {name: value.cpu() for name, value in net.state_dict().items()}
         content = {"state": state, "mean": list(mean), "std": list(std), **shape}
-        atomic_write(self.folder / "weights" / f"{result.weights}.pt", lambda part: torch.save(content, part))
+        atomic_write(self._weights(result.weights), lambda part: torch.save(content, part))
         text = result.model_dump_json(indent=1)
         atomic_write(self.folder / "runs" / f"{result.run.key}.json", lambda part: Path(part).write_text(text))
 
     def load_weights(self, weights: str) -> Teacher:
         """The trained network whose state has the hash `weights`, with its normalisation. Raises `KdigError` when missing."""
-        path = self.folder / "weights" / f"{weights}.pt"
+        path = self._weights(weights)
         if not path.exists():
             raise KdigError(f"no weights {weights} in {path.parent}: run the notebook that trains them first")
-        content = torch.load(path, weights_only=True)
+        try:
+            content = torch.load(path, weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError):
+            raise KdigError(f"cannot read the weights {path}; delete the file to train them again") from None
         net = build(content["level"], content["classes"], content["width"])
         net.load_state_dict(content["state"])
         return Teacher(net, content["mean"], content["std"], self.device)
@@ -222,13 +232,13 @@ def train(run: Run, workspace: Workspace, threads: int = 1, epochs_shown: bool =
     stored = workspace.result(run)
     if stored is not None:
         return stored
-    start = time.monotonic()
+    start, made = time.monotonic(), environment(workspace.device, threads)
     progress = Progress(str(run), run.recipe.epochs) if epochs_shown else None
-    with _threads(threads):
+    # the seed covers initial weights and the teacher's dropout, whatever this process has drawn before
+    with _LOCK, _threads(threads), torch.random.fork_rng():
+        torch.manual_seed(run.seed)
         data, split, test = workspace.splits(run)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.seed)
-            net = build(run.level, len(data.classes), run.width)
+        net = build(run.level, len(data.classes), run.width)
         net = net.to(workspace.device, memory_format=torch.channels_last)
         mean, std = (data.mean, data.std) if run.recipe.normalise else ((0.0,) * 3, (1.0,) * 3)
         model = with_normalisation(net, mean, std)
@@ -255,7 +265,7 @@ def train(run: Run, workspace: Workspace, threads: int = 1, epochs_shown: bool =
         predictions=base64.b64encode(predicted.numpy().astype("<i2").tobytes()).decode(),
         data_label=data.label,
         seconds=time.monotonic() - start,
-        environment=environment(workspace.device, threads),
+        environment=made,
     )
     workspace.save(result, net, mean, std)
     return result
@@ -300,7 +310,7 @@ def execute(
     """
     todo = list({run.key: run for run in runs if workspace.result(run) is None}.values())
     if todo:
-        prepare(todo, workspace, os.cpu_count() or 1)
+        prepare(todo, workspace, cores())
         failures = []
         progress = Progress("runs", len(todo))
         for error in _engines()[engine](todo, workspace, workers, threads):
@@ -312,16 +322,23 @@ def execute(
     return [result for result in results if result is not None]
 
 
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _engines() -> dict[Engine, Callable[[list[Run], Workspace, int, int], Iterator[str | None]]]:
     return {"inline": _inline, "local": _local, "dask": _dask}
 
 
 def _attempt(run: Run, workspace: Workspace, threads: int, epochs_shown: bool = False) -> str | None:
-    """Train; the text of a `KdigError`, or None."""
+    """Train; what went wrong, in one line, or None. Whatever it is, the other runs go on."""
     try:
         train(run, workspace, threads, epochs_shown)
     except KdigError as error:
         return str(error)
+    except Exception as error:
+        return f"{run}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return None
 
 
@@ -336,6 +353,8 @@ def _local(runs: list[Run], workspace: Workspace, workers: int, threads: int) ->
     try:
         for done in futures.as_completed([pool.submit(_attempt, run, workspace, threads) for run in runs]):
             yield done.result()
+    except futures.process.BrokenProcessPool:
+        raise KdigError("a worker was killed, perhaps for memory: give the same command again, or use fewer workers") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -377,15 +396,26 @@ def _threads(count: int) -> Iterator[None]:
 def environment(device: str, threads: int) -> dict[str, str]:
     """Versions, device and git revision, to be kept beside every result."""
     packages = {name: version(name) for name in ("torch", "torchvision", "captum", "numpy")}
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True)
     return {
         "kdig": __version__,
         "python": platform.python_version(),
         **packages,
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else f"{platform.machine()} CPU",
         "threads": str(threads),
-        "git": git.stdout.strip() or "unknown",
+        "git": _revision(),
     }
+
+
+def _revision() -> str:
+    """This checkout's git revision; `unknown` for an installed package or without git."""
+    package = Path(__file__).parent
+    if not (package.parent / ".git").exists():
+        return "unknown"
+    try:
+        git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=package, capture_output=True, text=True)
+    except OSError:
+        return "unknown"
+    return git.stdout.strip() or "unknown"
 
 
 def frame(results: Iterable[Result]) -> pd.DataFrame:

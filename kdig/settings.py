@@ -28,7 +28,7 @@ S = TypeVar("S", bound="Settings")
 class Settings(BaseModel):
     """Parameters of every notebook."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     profile: str = Field("demo", pattern=r"^[a-z0-9_-]+$")
 

@@ -27,7 +27,7 @@ def verdict(kind, rule, tolerance, comparable=True, **fact):
                 "low": None,
                 "high": None,
                 "interval": "95 % interval",
-                "n": None,
+                "n": 10,
                 "p": None,
                 "data": "d",
                 "comparable": comparable,
@@ -46,6 +46,7 @@ CASES = [
     ("at_most", 0.1, {"value": 2.05}, {"value": 2.2}),
     ("above_zero", 0.0, {"low": 0.1, "high": 0.3}, {"low": -0.1, "high": 0.3}),
     ("significant", 0.05, {"p": 0.01}, {"p": 0.2}),
+    ("significant", 0.05, {"p": 0.01, "low": 0.1, "high": 0.3}, {"p": 0.01, "low": -0.3, "high": -0.1}),
     ("not_significant", 0.05, {"p": 0.2}, {"p": 0.01}),
 ]
 
@@ -66,6 +67,19 @@ def test_every_rule_is_tested():
 )
 def test_other_data_decide_only_what_needs_no_training(kind, expected):
     assert verdict(kind, "equal", 0.1, comparable=False) == expected
+
+
+def test_fewer_runs_than_the_papers_decide_no_result():
+    assert verdict("result", "interval", 0.0, low=1.9, high=2.1, n=9) == "not run"
+    assert verdict("result", "interval", 0.0, low=1.9, high=2.1, n=10) == "reproduced"
+    assert verdict("paper", "equal", 0.1, n=9) == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("rule", "fact"), [("interval", {"low": float("nan"), "high": 1.0}), ("not_significant", {"p": float("nan")})]
+)
+def test_number_that_could_not_be_computed_decides_nothing(rule, fact):
+    assert verdict("paper", rule, 0.05, **fact) == "not run"
 
 
 def test_claim_without_a_fact_is_not_run():

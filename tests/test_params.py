@@ -57,7 +57,9 @@ def test_number_that_yaml_reads_as_text_is_explained():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("probability", -0.1), ("probability", 1.1), ("alpha", 2.0), ("gamma", -1.0), ("temperature", 0.0), ("epochs", 0),
+        ("probability", -0.1), ("probability", 1.1), ("alpha", 2.0), ("alpha", 0.0), ("gamma", -1.0),
+        ("learning_rate", float("inf")), ("seeds", [0, 0]),
+        ("methods", ["kd", "at"]), ("methods", ["student"]), ("temperature", 0.0), ("epochs", 0),
         ("epochs", 1.5),
         ("level", 9), ("batch_size", 1), ("pairing", "random"), ("attention_reduction", "max"), ("schedule", "warm"),
         ("seeds", [1]),
@@ -92,7 +94,7 @@ def test_device_that_is_not_there_is_named():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     settings = params.check(params.Ablation, {"device": "cuda"})
-    with pytest.raises(KdigError, match="no GPU"):
+    with pytest.raises(KdigError, match="0 GPUs"):
         settings.workspace  # noqa: B018
 
 
@@ -103,3 +105,26 @@ def test_methods_set_only_their_own_weights():
     plain = settings.student_run("student", 3, "abc")
     assert plain.teacher is None
     assert plain.key == params.check(params.Ablation, {"temperature": 7.0, "alpha": 0.9}).student_run("student", 3, "def").key
+
+
+def test_only_the_papers_own_settings_decide_its_results(monkeypatch):
+    from types import SimpleNamespace
+
+    import yaml
+
+    folder = params.project_root() / "params" / "paper"
+    values = {k: v for name in ("shared", "04_ablation") for k, v in yaml.safe_load((folder / f"{name}.yaml").read_text()).items()}
+    monkeypatch.setattr(params.Ablation, "data", lambda self: SimpleNamespace(is_cifar10=True))
+    assert params.Ablation(**values).is_papers("04_ablation")
+    assert params.Ablation(**values | {"seeds": [5, 6], "workers": 7}).is_papers("04_ablation")
+    for changed in (
+        {"pairing": "reshuffled"},
+        {"epochs": 99},
+        {"teacher_epochs": 1},
+        {"ig_steps": 5},
+        {"padding": 2},
+        {"train_images": 100},
+    ):
+        assert not params.Ablation(**values | changed).is_papers("04_ablation"), changed
+    monkeypatch.setattr(params.Ablation, "data", lambda self: SimpleNamespace(is_cifar10=False))
+    assert not params.Ablation(**values).is_papers("04_ablation")

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from kdig.training import Recipe, accuracy, fit, predict
 def teacher(tmp_path_factory, digits):
     """A teacher's result and the workspace that it lies in."""
     workspace = Workspace(tmp_path_factory.mktemp("teacher"))
-    recipe = Recipe(epochs=6, learning_rate=1e-2, schedule="onecycle", normalise=True, bn_momentum=0.5)
+    recipe = Recipe(epochs=10, learning_rate=1e-2, schedule="onecycle", normalise=True, bn_momentum=0.5)
     shape = {"image_size": 8, "level": 0, "width": 0.25, "padding": 1, "flip": False}
     result = execute([Run(dataset="digits", data=digits.fingerprint, recipe=recipe, **shape)], workspace)[0]
     assert result.last.test_accuracy > 60
@@ -54,6 +55,18 @@ def test_same_seed_same_numbers_bit_for_bit(tmp_path, make_run):
     assert comparable(results[0]) == comparable(results[1])
     other = train(make_run(seed=1), Workspace(tmp_path / "a"))
     assert other.weights != results[0].weights
+
+
+@pytest.mark.parametrize("level", [0, 8])
+def test_seed_decides_whatever_the_process_has_drawn_before(tmp_path, make_run, level):
+    """The teacher's dropout draws while it trains; these draws, too, must come from the run's seed."""
+    weights = []
+    for draw in (1, 2):
+        torch.manual_seed(draw)
+        before = torch.get_rng_state()
+        weights.append(train(make_run(level=level, recipe={"epochs": 1}), Workspace(tmp_path / str(draw))).weights)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert weights[0] == weights[1]
 
 
 def test_inline_and_local_engines_give_identical_numbers(taught, workspace, tmp_path):
@@ -192,6 +205,55 @@ def test_loss_that_is_not_finite_names_run_epoch_and_step_and_leaves_nothing(mak
     assert workspace.result(bad) is None
     assert workspace.result(good) is not None  # one failing run does not stop the others
     assert not list((workspace.folder / "runs").glob(".*"))
+
+
+def test_any_failure_leaves_the_other_runs_going(make_run, workspace, monkeypatch):
+    import kdig.runs
+
+    def failing(model, dataset, *args, **kwargs):
+        if dataset.seed == 0:
+            raise RuntimeError("CUDA out of memory.\nTried to allocate")
+        return fit(model, dataset, *args, **kwargs)
+
+    monkeypatch.setattr(kdig.runs, "fit", failing)
+    with pytest.raises(
+        KdigError, match="1 of 3 runs failed: student level 8 seed 0.*RuntimeError: CUDA out of memory. Tried"
+    ) as error:
+        execute([make_run(seed=s) for s in range(3)], workspace)
+    assert "\n" not in str(error.value)
+    assert all(workspace.result(make_run(seed=s)) for s in (1, 2))
+
+
+def test_lost_weights_are_trained_again_and_damaged_ones_named(make_run, workspace):
+    first = execute([make_run()], workspace)[0]
+    path = workspace.folder / "weights" / f"{first.weights}.pt"
+    path.write_bytes(path.read_bytes()[:200])
+    result_name = re.escape(path.name)
+    with pytest.raises(KdigError, match=rf"cannot read the weights .*{result_name}"):
+        workspace.load_weights(first.weights)
+    path.unlink()
+    assert execute([make_run()], workspace)[0].weights == first.weights
+    workspace.load_weights(first.weights)
+
+
+def test_machine_without_git_records_it_as_unknown(make_run, workspace, monkeypatch):
+    import kdig.runs
+
+    kdig.runs.environment.cache_clear()
+    monkeypatch.setenv("PATH", "")
+    assert execute([make_run()], workspace)[0].environment["git"] == "unknown"
+    kdig.runs.environment.cache_clear()
+
+
+def test_leftover_of_a_killed_write_is_never_read(workspace, tmp_path):
+    from kdig.outputs import Outputs
+
+    out = Outputs(tmp_path)
+    out.facts("04_ablation", "digits", False, [{"fact": "f", "value": 2.0}])
+    leftover = tmp_path / "facts" / ".part-abc" / "02_teacher.csv"
+    leftover.parent.mkdir()
+    leftover.write_text("")
+    assert len(out.all_facts()) == 1
 
 
 def test_damaged_result_is_named(make_run, workspace):
