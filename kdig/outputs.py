@@ -53,12 +53,8 @@ class Outputs:
         and `high` are (a 95 % interval if it is left out). `data` says what was measured on, `comparable` whether data and
         settings are the paper's, so that a claim about its results can be decided.
         """
-        facts = (
-            pd.DataFrame(rows)
-            .reindex(columns=FACT)
-            .fillna({"interval": "95 % interval"})
-            .assign(notebook=notebook, data=data, comparable=comparable)
-        )
+        facts = pd.DataFrame(rows).reindex(columns=FACT).assign(notebook=notebook, data=data, comparable=comparable)
+        facts["interval"] = facts["interval"].astype(object).where(facts["interval"].notna(), "95 % interval")
         atomic_write(self.folder / "facts" / f"{notebook}.csv", lambda part: facts.to_csv(part, index=False))
         return facts
 

@@ -217,7 +217,7 @@ def test_any_failure_leaves_the_other_runs_going(make_run, workspace, monkeypatc
 
     monkeypatch.setattr(kdig.runs, "fit", failing)
     with pytest.raises(
-        KdigError, match="1 of 3 runs failed: student level 8 seed 0.*RuntimeError: CUDA out of memory. Tried"
+        KdigError, match=r"1 of 3 runs failed: student level 8 seed 0.*RuntimeError: CUDA out of memory. Tried"
     ) as error:
         execute([make_run(seed=s) for s in range(3)], workspace)
     assert "\n" not in str(error.value)
