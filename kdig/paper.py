@@ -74,7 +74,8 @@ def _decide(claim: Mapping[str, Any], fact: Mapping[str, Any] | None) -> dict[st
     missing = _why_undecided(claim, fact, needed)
     met = "reproduced" if rule(claim, fact) else FAILED[claim["kind"]]
     evidence = f"{_evidence(fact)}; {missing}" if missing else _evidence(fact)
-    return {"verdict": "not run" if missing else met, "ours": fact["value"], "evidence": evidence, "data": fact["data"]}
+    ours = fact["p"] if needed == ("p",) else fact["value"]
+    return {"verdict": "not run" if missing else met, "ours": ours, "evidence": evidence, "data": fact["data"]}
 
 
 def _why_undecided(claim: Mapping[str, Any], fact: Mapping[str, Any], needed: tuple[str, ...]) -> str:
