@@ -163,7 +163,8 @@ def _cifar10(root: Path, cache: Path | None, download: bool) -> tuple[Split, Spl
         return _archive(root, download)
     raise KdigError(
         f"no CIFAR-10 in {root}: expected {root}/cifar10/train/<class>/*.png and .../test, or {CIFAR10.filename} "
-        f"(md5 {CIFAR10.tgz_md5}); {_TREE_SOURCE}; download: true fetches the archive"
+        f"(md5 {CIFAR10.tgz_md5}); name its folder with ROOT=... or the parameter root; {_TREE_SOURCE}; "
+        "download: true fetches the archive"
     )
 
 

@@ -23,6 +23,7 @@ def build_report(outputs: Outputs, profile: str) -> Path:
         sections=[(name, group.to_dict("records")) for name, group in decided.groupby("section", sort=False)],
         notebooks=_notebooks(outputs.folder),
         executed={path.stem for path in (outputs.folder / "executed").glob("*.html")},
+        trained=int(((decided.kind == "result") & (decided.verdict != "not run")).sum()),
         coverage=published("coverage").to_dict("records"),
         tables=_tables(outputs.folder),
         figures=_figures(outputs.folder),
