@@ -112,13 +112,16 @@ def stratified(split: Split, size: int | None, seed: int = 0) -> Split:
 
     Raises `KdigError` when the split holds fewer, or when `size` leaves a class without a picture.
     """
-    if size is None or size == len(split):
-        return split
+    return split if size is None or size == len(split) else split.select(stratified_rows(split, size, seed))
+
+
+def stratified_rows(split: Split, size: int, seed: int = 0) -> Tensor:
+    """The rows (int64, ascending) of `size` pictures of `split`, classes in proportion. Raises `KdigError` as `stratified` does."""
     classes = len(split.labels.unique())
     if not classes <= size < len(split):
         raise KdigError(f"cannot draw {size} pictures of {classes} classes from {len(split)}: choose {classes} to {len(split)}")
     chosen, _ = train_test_split(np.arange(len(split)), train_size=size, stratify=split.labels.numpy(), random_state=seed)
-    return split.select(torch.from_numpy(np.sort(chosen)))
+    return torch.from_numpy(np.sort(chosen))
 
 
 def _split(images: Tensor, labels: Tensor) -> Split:

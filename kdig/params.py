@@ -4,9 +4,10 @@ Each notebook has a model here whose fields are the parameters it accepts; a val
 unknown name stops the notebook with one line.
 """
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 import yaml
@@ -17,10 +18,14 @@ from kdig.attribution import Baseline, Output, Rule
 from kdig.data import DATASETS, Dataset
 from kdig.losses import Reduction
 from kdig.runs import METHODS, Engine, Result, Run, Workspace, cores, execute
-from kdig.settings import Settings, project_root
+from kdig.settings import Settings, parameter_files, project_root
 from kdig.settings import check as check
 from kdig.signals import Pairing
 from kdig.training import Recipe
+
+# parameters that say which runs are made, and where, but not what a run gives
+_FREE = {"root", "download", "device", "engine", "workers", "threads", "seed", "evaluate_every"}
+_FREE |= {"seeds", "methods", "levels", "repetitions", "temperatures", "alphas", "probabilities", "gammas"}
 
 
 class Experiment(Settings):
@@ -77,12 +82,10 @@ class Experiment(Settings):
 
     def is_papers(self, notebook: str) -> bool:
         """Whether data and all settings that decide a result are those of `params/paper`; only then claims about it are decided."""
-        folder = project_root() / "params" / "paper"
-        files = [folder / "shared.yaml", folder / f"{notebook}.yaml"]
+        files = parameter_files(project_root() / "params" / "paper", notebook, type(self).model_fields)
         wanted = {name: value for file in files for name, value in yaml.safe_load(file.read_text()).items()}
-        free = {"root", "download", "device", "engine", "workers", "threads", "seed", "seeds", "evaluate_every", "methods"}
         ours = self.model_dump()
-        return self.data().is_cifar10 and all(ours[name] == value for name, value in wanted.items() if name not in free)
+        return self.data().is_cifar10 and all(ours[name] == value for name, value in wanted.items() if name not in _FREE)
 
     def teacher_run(self) -> Run:
         """The one teacher of this profile: one-cycle learning rate, normalised input."""
@@ -109,10 +112,9 @@ class TeacherAndSignals(Experiment):
     reference_images: int = Field(16, ge=1)
 
 
-class Ablation(Experiment):
-    """Parameters of `04_ablation`. Tables 3 and 4 of the paper give its values."""
+class Students(Experiment):
+    """Parameters of a notebook that trains students, set in `params/<profile>/students.yaml`; Table 3 gives the paper's."""
 
-    level: int = Field(2, ge=1, le=8)
     alpha: float = Field(0.01, gt=0, le=1)
     temperature: float = Field(2.5, gt=0)
     probability: float = Field(0.1, gt=0, le=1)
@@ -126,39 +128,123 @@ class Ablation(Experiment):
     schedule: Literal["constant", "cosine", "onecycle"] = "constant"
     normalise: bool = False
     evaluate_every: int = Field(1, ge=1)
-    methods: list[str] = Field(list(METHODS), min_length=1)
-    seeds: list[int] = Field([0, 1, 2], min_length=2)
 
     @model_validator(mode="after")
-    def _known_methods(self) -> Self:
-        unknown = sorted(set(self.methods) - set(METHODS))
+    def _lists(self) -> Self:
+        lists = {name: value for name, value in self if isinstance(value, list)}
+        for name, value in lists.items():
+            if len(set(value)) < len(value):
+                raise ValueError(f"{name} must not repeat an entry")
+        methods = lists.get("methods", ["student", "kd"])
+        unknown = sorted(set(methods) - set(METHODS))
         if unknown:
             raise ValueError(f"unknown method {unknown[0]!r}: choose from {', '.join(METHODS)}")
-        if "student" not in self.methods or len(self.methods) < 2:
+        if "student" not in methods or len(methods) < 2:
             raise ValueError("methods must hold 'student', to which the others are compared, and one more")
-        for name in ("methods", "seeds"):
-            if len(set(getattr(self, name))) < len(getattr(self, name)):
-                raise ValueError(f"{name} must not repeat an entry")
         return self
 
     def student_run(self, method: str, seed: int, teacher: str, **changes: object) -> Run:
-        """The run of `method`: the weights that the method does not use are zero. `teacher` is the hash of its weights."""
+        """The run of `method`: the weights that the method does not use are zero. `teacher` is the hash of its weights.
+
+        `changes` sets any other field of the run, or overrides one, `level` and `alpha` for instance.
+        """
         weights = {name: getattr(self, name) for name in METHODS[method]}
-        recipe = Recipe(
-            optimizer=self.optimizer,
-            learning_rate=self.learning_rate,
-            schedule=self.schedule,
-            batch_size=self.batch_size,
-            epochs=self.epochs,
-            normalise=self.normalise,
-            bn_momentum=self.bn_momentum,
-            evaluate_every=self.evaluate_every,
-        )
+        names = ("optimizer", "learning_rate", "schedule", "batch_size", "epochs", "normalise", "bn_momentum", "evaluate_every")
+        recipe = Recipe(**{name: getattr(self, name) for name in names})
         signals = {name: getattr(self, name) for name in ("temperature", "attention_reduction", "pairing")}
         signals |= {name: getattr(self, f"ig_{name}") for name in ("baseline", "rule", "steps", "output")}
-        chosen = {**self._common(), **signals, **weights, "teacher": teacher, **changes}
-        return Run(**chosen, level=self.level, train_images=self.train_images, recipe=recipe, seed=seed)
+        common = {**self._common(), "train_images": self.train_images, "level": getattr(self, "level", 2), "recipe": recipe}
+        return Run(**{**common, **signals, **weights, "teacher": teacher, "seed": seed, **changes})
+
+    def runs(self, teacher: str) -> list[Run]:
+        """Every run of the notebook, for a teacher whose weights have the hash `teacher`."""
+        raise NotImplementedError
 
     def execute(self, runs: Iterable[Run]) -> list[Result]:
         """The results of `runs` on this profile's engine."""
         return execute(list(runs), self.workspace, self.engine, self.workers, self.threads)
+
+
+class Ablation(Students):
+    """Parameters of `04_ablation`: Table 4."""
+
+    level: int = Field(2, ge=1, le=8)
+    methods: list[str] = Field(list(METHODS), min_length=1)
+    seeds: list[int] = Field([0, 1, 2], min_length=2)
+
+    def runs(self, teacher: str) -> list[Run]:
+        """Every method for every seed."""
+        return [self.student_run(method, seed, teacher) for seed in self.seeds for method in self.methods]
+
+
+class Search(Students):
+    """Parameters of `03_hyperparameters`: the grids of Table 3, searched one after the other on validation pictures."""
+
+    level: int = Field(2, ge=1, le=8)
+    temperatures: list[float] = Field([1.5, 2.0, 2.5, 3.0, 4.0], min_length=2)
+    alphas: list[float] = Field([0.0005, 0.005, 0.01, 0.025, 0.05, 0.075, 0.09, 0.1, 0.25], min_length=2)
+    probabilities: list[float] = Field([0.5, 0.25, 0.2, 0.15, 0.1, 0.09], min_length=2)
+    gammas: list[float] = Field([0.9, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25, 0.2, 0.1], min_length=2)
+    share: float = Field(0.8, gt=0, lt=1)
+    seeds: list[int] = Field([0, 1], min_length=2)
+
+    def cells(self, method: str, teacher: str, **grid: Iterable[float]) -> list[Run]:
+        """The runs of one grid, such as `alpha=[...], temperature=[...]`, for every seed, scored on validation pictures."""
+        cells = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
+        fixed = {"share": self.share, "scored": "validation"}
+        return [self.student_run(method, seed, teacher, **fixed, **cell) for cell in cells for seed in self.seeds]
+
+    def runs(self, teacher: str) -> list[Run]:
+        """The three grids, as if the values of this notebook's parameters were chosen, and the chosen setting on the test set."""
+        grids = self.cells("kd", teacher, alpha=self.alphas, temperature=self.temperatures)
+        grids += self.cells("kd_ig", teacher, probability=self.probabilities)
+        grids += self.cells("kd_ig_at", teacher, gamma=self.gammas)
+        return grids + [
+            self.student_run(method, s, teacher) for s in self.seeds for method in ("student", "kd", "kd_ig", "kd_ig_at")
+        ]
+
+
+class Sweep(Students):
+    """Parameters of `05_compression`: Table S15 and Figure 5, and the timings of Table S9."""
+
+    levels: list[Annotated[int, Field(ge=1, le=8)]] = Field([1, 2, 3, 4, 5, 6, 7, 8], min_length=2)
+    methods: list[str] = Field(["student", "kd", "ig", "kd_ig"], min_length=1)
+    seeds: list[int] = Field([0, 1], min_length=2)
+
+    def runs(self, teacher: str) -> list[Run]:
+        """Every method at every level for every seed."""
+        cells = itertools.product(self.levels, self.seeds, self.methods)
+        return [self.student_run(method, seed, teacher, level=level) for level, seed, method in cells]
+
+
+class MonteCarlo(Students):
+    """Parameters of `06_monte_carlo`: Table 5. Run i of every method has subset i, initial weights i and order i."""
+
+    level: int = Field(2, ge=1, le=8)
+    methods: list[str] = Field(["student", "kd", "kd_ig", "kd_ig_at"], min_length=1)
+    share: float = Field(0.8, gt=0, lt=1)
+    repetitions: int = Field(10, ge=3)
+
+    def runs(self, teacher: str) -> list[Run]:
+        """Every method on every subset."""
+        cells = itertools.product(range(self.repetitions), self.methods)
+        return [self.student_run(method, i, teacher, share=self.share, split_seed=i) for i, method in cells]
+
+
+class AttentionMaps(Students):
+    """Parameters of `08_attention_maps`: Figure S1. Its runs are those of the ablation."""
+
+    level: int = Field(2, ge=1, le=8)
+    methods: list[str] = Field(["student", "at", "kd_at", "ig_at", "kd_ig_at"], min_length=1)
+    seeds: list[int] = Field([0, 1, 2], min_length=2)
+
+    def runs(self, teacher: str) -> list[Run]:
+        """Every method for every seed."""
+        return [self.student_run(method, seed, teacher) for seed in self.seeds for method in self.methods]
+
+
+# notebooks that train -> the parameters that each accepts
+NOTEBOOKS: dict[str, type[Experiment]] = {
+    "02_teacher_and_signals": TeacherAndSignals,
+    "04_ablation": Ablation,
+}

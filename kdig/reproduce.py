@@ -4,6 +4,8 @@ Each notebook is one papermill command, which is printed, so that it can be type
 """
 
 import argparse
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -13,9 +15,10 @@ from pathlib import Path
 import papermill
 
 from kdig import KdigError
+from kdig.cost import profile_cost
 from kdig.outputs import Outputs
 from kdig.report import build_report
-from kdig.settings import project_root
+from kdig.settings import parameter_files, project_root
 
 # Large blocks kept by the allocator instead of going back to the kernel after every layer (glibc): about 1.3 times faster training.
 _ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33)}
@@ -52,28 +55,35 @@ def reproduce(profile: str, root: str | None, only: str | None) -> None:
         raise KdigError(f"no notebook {only!r}: choose one of {', '.join(names)}")
     chosen = [path for path in notebooks if only is None or path.stem in (only, "99_claims")]
     outputs = Outputs(Path(os.environ.get("KDIG_OUTPUTS", project / "outputs")) / profile)
+    print(profile_cost(folder, [path.stem for path in chosen], root), flush=True)
     for path in chosen:
         run_notebook(path, folder, root, outputs)
     print(f"report: {build_report(outputs, profile)}", flush=True)
 
 
 def papermill_command(notebook: Path, params: Path, root: str | None, output: Path) -> list[str]:
-    """The plain papermill command for one notebook; `shared.yaml` goes to those that take a data set, then its own file."""
+    """The plain papermill command for one notebook."""
     accepted = papermill.inspect_notebook(str(notebook))
-    files = [params / "shared.yaml"] if "dataset" in accepted else []
-    files += [path for path in [params / f"{notebook.stem}.yaml"] if path.exists()]
+    files = parameter_files(params, notebook.stem, accepted)
     command = ["papermill", str(notebook), str(output), "-k", "python3", "--no-progress-bar", "--stdout-file", "-"]
     command += [text for file in files for text in ("-f", str(file))] + ["-r", "profile", params.name]
     return command + (["-r", "root", str(Path(root).resolve())] if root and "root" in accepted else [])
 
 
 def run_notebook(notebook: Path, params: Path, root: str | None, outputs: Outputs) -> None:
-    """Execute one notebook with papermill in a process of its own, and convert it to HTML. Raises `KdigError` when it fails."""
+    """Execute one notebook with papermill in a process of its own, and convert it to HTML. Raises `KdigError` when it fails.
+
+    A notebook that has run with the same source, parameters and code is not run again.
+    """
     executed = outputs.folder / "executed" / notebook.name
     executed.parent.mkdir(parents=True, exist_ok=True)
     done = executed.with_suffix(".json")
-    done.unlink(missing_ok=True)
     command = papermill_command(notebook, params, root, executed)
+    stamp = _stamp(notebook, command, outputs)
+    if done.exists() and executed.with_suffix(".html").exists() and json.loads(done.read_text()).get("stamp") == stamp:
+        print(f"{notebook.stem}: unchanged since it ran (delete {done} to run it again)", flush=True)
+        return
+    done.unlink(missing_ok=True)
     print(f"\n$ {' '.join(command)}", flush=True)
     start = time.monotonic()
     environment = {**os.environ, **_ALLOCATOR, "PYTHONUNBUFFERED": "1"}
@@ -85,8 +95,19 @@ def run_notebook(notebook: Path, params: Path, root: str | None, outputs: Output
     if subprocess.run(convert).returncode != 0:
         raise KdigError(f"{executed} ran, but could not be converted to HTML")
     seconds = time.monotonic() - start
-    outputs.note_run(notebook.stem, seconds=round(seconds, 1), command=" ".join(command))
+    outputs.note_run(notebook.stem, seconds=round(seconds, 1), command=" ".join(command), stamp=stamp)
     print(f"{notebook.stem}: {seconds:.0f} s", flush=True)
+
+
+def _stamp(notebook: Path, command: list[str], outputs: Outputs) -> str:
+    """Changes with the notebook, its parameters and the module; for the claims also with the facts that the others left."""
+    module = Path(__file__).parent
+    files = [notebook, *(Path(word) for word in command if word.endswith(".yaml")), *module.glob("*.py"), *module.glob("*.j2")]
+    files += module.glob("published/*.csv")
+    if notebook.stem.startswith("99"):
+        files += (outputs.folder / "facts").glob("*.csv")
+    parts = [" ".join(command).encode(), *(path.read_bytes() for path in sorted(files))]
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
 
 
 def _reason(stderr: str) -> str:

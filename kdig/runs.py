@@ -23,11 +23,12 @@ import numpy as np
 import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor
 from torchvision.models import MobileNetV2
 
 from kdig import KdigError, __version__
 from kdig.attribution import Baseline, Output, Rule
-from kdig.data import Dataset, Split, load_dataset, stratified
+from kdig.data import Dataset, Split, load_dataset, stratified, stratified_rows
 from kdig.files import atomic_write
 from kdig.losses import DistillationLoss, Reduction
 from kdig.models import LEVELS, AttentionTap, count_parameters, mobilenet_v2, state_hash, student, with_normalisation
@@ -60,8 +61,10 @@ class Run(BaseModel):
     """Everything that decides a training's result. Level 0 is the teacher, 1 to 8 the students of Table S5.
 
     `data` is the fingerprint of the whole data set, `train_images` and `test_images` how many of it are used (None: all),
-    `teacher` the hash of the teacher's weights. Fields that a method does not use are set back to their defaults, so that,
-    say, the plain student is one and the same run in every notebook.
+    `teacher` the hash of the teacher's weights. Of the `train_images`, a stratified `share`, drawn with `split_seed`, is trained
+    on (section 3.5's 80 %); `scored` says on what: the test pictures, or the rest of the training pictures (`validation`), so
+    that a search never sees the test set. Fields that a method does not use are set back to their defaults, so that, say, the
+    plain student is one and the same run in every notebook.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +74,9 @@ class Run(BaseModel):
     image_size: int = 32
     train_images: int | None = None
     test_images: int | None = None
+    share: float = Field(1.0, gt=0, le=1)
+    split_seed: int = Field(0, ge=0)
+    scored: Literal["test", "validation"] = "test"
     level: int = Field(2, ge=0, le=max(LEVELS))
     width: float = Field(1.0, gt=0)
     alpha: float = Field(0.0, ge=0, le=1)
@@ -95,6 +101,10 @@ class Run(BaseModel):
         unused = set().union(*(names for weight, names in _DEPENDENT.items() if not values.get(weight)))
         if not any(values.get(weight) for weight in _DEPENDENT):
             unused |= {"pairing", "teacher"}
+        if values.get("share", 1.0) == 1.0:
+            unused.add("split_seed")
+            if values.get("scored") == "validation":
+                raise ValueError("scored on validation pictures, but share 1.0 trains on all of them: choose a share below 1")
         return {name: value for name, value in values.items() if name not in unused}
 
     @property
@@ -139,6 +149,21 @@ class Result(BaseModel):
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """The pictures of one run: `pool`, for which signals are computed; its `rows` that are trained on (None: all); `scored`."""
+
+    data: Dataset
+    pool: Split
+    rows: Tensor | None
+    scored: Split
+
+    @property
+    def training(self) -> Split:
+        """The pictures that are trained on."""
+        return self.pool if self.rows is None else self.pool.select(self.rows)
+
+
+@dataclass(frozen=True)
 class Workspace:
     """Where runs find their pictures and leave their results."""
 
@@ -151,12 +176,25 @@ class Workspace:
         """The data set, read once per process."""
         return _dataset(name, self.root, image_size, self.folder / "cache" / "pictures", self.download)
 
-    def splits(self, run: Run) -> tuple[Dataset, Split, Split]:
-        """The data set with the training and test pictures that `run` uses. Raises `KdigError` when it is another data set."""
+    def _data(self, run: Run) -> Dataset:
         data = self.dataset(run.dataset, run.image_size)
         if data.fingerprint != run.data:
             raise KdigError(f"{run} needs data with fingerprint {run.data}, {self.root} holds {data.fingerprint}")
-        return data, stratified(data.train, run.train_images), stratified(data.test, run.test_images)
+        return data
+
+    def pool(self, run: Run) -> Split:
+        """The training pictures that `run` draws from. Raises `KdigError` when `root` holds another data set."""
+        return stratified(self._data(run).train, run.train_images)
+
+    def pictures(self, run: Run) -> "Pictures":
+        """The pictures that `run` uses. Raises `KdigError` when `root` holds another data set."""
+        data, pool = self._data(run), self.pool(run)
+        rows, rest = None, None
+        if run.share < 1:
+            rows = stratified_rows(pool, round(run.share * len(pool)), run.split_seed)
+            rest = torch.ones(len(pool), dtype=torch.bool).index_fill(0, rows, False).nonzero()[:, 0]
+        scored = pool.select(rest) if run.scored == "validation" and rest is not None else stratified(data.test, run.test_images)
+        return Pictures(data, pool, rows, scored)
 
     def result(self, run: Run) -> Result | None:
         """The stored result of `run`, if it is finished and its weights are there. Raises `KdigError` when it cannot be read."""
@@ -168,6 +206,11 @@ class Workspace:
         except ValidationError as error:
             raise KdigError(f"{path} is not a run's result ({error.error_count()} faults); delete it to run again") from None
         return result if self._weights(result.weights).exists() else None
+
+    @property
+    def signals(self) -> Path:
+        """Where the teacher's signals are kept."""
+        return self.folder / "cache" / "signals"
 
     def _weights(self, weights: str) -> Path:
         return self.folder / "weights" / f"{weights}.pt"
@@ -235,9 +278,10 @@ def train(run: Run, workspace: Workspace, threads: int = 1, epochs_shown: bool =
     start, made = time.monotonic(), environment(workspace.device, threads)
     progress = Progress(str(run), run.recipe.epochs) if epochs_shown else None
     # the seed covers initial weights and the teacher's dropout, whatever this process has drawn before
-    with _LOCK, _threads(threads), torch.random.fork_rng():
+    with _LOCK, thread_count(threads), torch.random.fork_rng():
         torch.manual_seed(run.seed)
-        data, split, test = workspace.splits(run)
+        pictures = workspace.pictures(run)
+        data, scored = pictures.data, pictures.scored
         net = build(run.level, len(data.classes), run.width)
         net = net.to(workspace.device, memory_format=torch.channels_last)
         mean, std = (data.mean, data.std) if run.recipe.normalise else ((0.0,) * 3, (1.0,) * 3)
@@ -246,15 +290,15 @@ def train(run: Run, workspace: Workspace, threads: int = 1, epochs_shown: bool =
         with AttentionTap(net, LEVELS[run.level][1] if run.level else 0) as tap:
             history = fit(
                 model,
-                _training_set(run, workspace, split),
-                test,
+                _training_set(run, workspace, pictures),
+                scored,
                 loss,
                 run.recipe,
                 attention=tap if run.gamma else None,
                 name=str(run),
                 on_epoch=lambda epoch: progress.advance() if progress else None,
             )
-        predicted = predict(model, test, device=workspace.device).argmax(1)
+        predicted = predict(model, scored, device=workspace.device).argmax(1)
     result = Result(
         run=run,
         history=history,
@@ -271,31 +315,34 @@ def train(run: Run, workspace: Workspace, threads: int = 1, epochs_shown: bool =
     return result
 
 
-def _training_set(run: Run, workspace: Workspace, split: Split) -> IGDataset:
+def _training_set(run: Run, workspace: Workspace, pictures: Pictures) -> IGDataset:
     names = ("wanted", "probability", "padding", "flip", "pairing", "seed")
     settings: dict[str, Any] = {"device": workspace.device, **{name: getattr(run, name) for name in names}}
     if not run.wanted:
-        return IGDataset(split, **settings)
+        return IGDataset(pictures.training, **settings)
     if run.teacher is None:
         raise KdigError(f"{run} learns from a teacher: give the hash of its weights")
     teacher = workspace.load_weights(run.teacher)
-    spec = signal_spec(run, teacher, split)
+    spec = signal_spec(run, teacher, pictures.pool)
     if run.pairing == "same_view":
-        return IGDataset(split, teacher=teacher, spec=spec, **settings)
-    folder = workspace.folder / "cache" / "signals"
-    loaded = {kind: load_signal(spec, kind, signal_path(spec, kind, folder), split.labels) for kind in run.wanted}
-    return IGDataset(split, Signals(**loaded), **settings)
+        return IGDataset(pictures.training, teacher=teacher, spec=spec, **settings)
+    loaded = {
+        kind: load_signal(spec, kind, signal_path(spec, kind, workspace.signals), pictures.pool.labels) for kind in run.wanted
+    }
+    if pictures.rows is not None:
+        loaded = {kind: signal[pictures.rows] for kind, signal in loaded.items()}
+    return IGDataset(pictures.training, Signals(**loaded), **settings)
 
 
 def prepare(runs: Iterable[Run], workspace: Workspace, threads: int) -> None:
-    """Compute, once, the signals that `runs` look up."""
+    """Compute, once, the signals that `runs` look up; signals are those of training pictures alone."""
+    load = functools.cache(workspace.load_weights)
     for run in runs:
         if run.wanted and run.teacher and run.pairing != "same_view":
-            _, split, _ = workspace.splits(run)
-            teacher = workspace.load_weights(run.teacher)
-            with _threads(threads):
+            pool, teacher = workspace.pool(run), load(run.teacher)
+            with thread_count(threads):
                 for kind in sorted(run.wanted):
-                    precompute(signal_spec(run, teacher, split), kind, teacher, split, workspace.folder / "cache" / "signals")
+                    precompute(signal_spec(run, teacher, pool), kind, teacher, pool, workspace.signals)
 
 
 def execute(
@@ -308,7 +355,8 @@ def execute(
     numbers.
     A failing run does not stop the others. Raises `KdigError` at the end if one failed.
     """
-    todo = list({run.key: run for run in runs if workspace.result(run) is None}.values())
+    stored = {run.key: workspace.result(run) for run in {run.key: run for run in runs}.values()}
+    todo = list({run.key: run for run in runs if stored[run.key] is None}.values())
     if todo:
         prepare(todo, workspace, cores())
         failures = []
@@ -318,7 +366,7 @@ def execute(
             progress.advance()
         if failures:
             raise KdigError(f"{len(failures)} of {len(todo)} runs failed: {failures[0]}")
-    results = [workspace.result(run) for run in runs]
+    results = [stored[run.key] or workspace.result(run) for run in runs]
     return [result for result in results if result is not None]
 
 
@@ -383,13 +431,14 @@ def _dask(runs: list[Run], workspace: Workspace, workers: int, threads: int) -> 
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
+def thread_count(count: int) -> Iterator[None]:
+    """CPU threads of torch for a while."""
+    before = torch.get_numthread_count()
+    torch.set_numthread_count(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_numthread_count(before)
 
 
 @functools.lru_cache

@@ -1,6 +1,7 @@
 """What every notebook's parameters share: where the project and its results are, and how a parameter is checked. Needs no torch."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from types import FunctionType, ModuleType, TracebackType
 from typing import Any, TypeVar
@@ -20,6 +21,16 @@ def project_root() -> Path:
         if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
             return folder.resolve()
     raise KdigError(f"no kdig project at or above {here}: start from a checkout, or set KDIG_ROOT to one")
+
+
+# files of a profile that several notebooks share -> the parameter by which a notebook shows that it takes them
+_SHARED = {"shared": "dataset", "students": "learning_rate"}
+
+
+def parameter_files(profile: Path, notebook: str, accepted: Collection[str]) -> list[Path]:
+    """The YAML files in the folder `profile` that set the parameters `accepted` by `notebook`; its own comes last and wins."""
+    files = [profile / f"{name}.yaml" for name, parameter in _SHARED.items() if parameter in accepted]
+    return [path for path in [*files, profile / f"{notebook}.yaml"] if path.exists()]
 
 
 S = TypeVar("S", bound="Settings")

@@ -113,7 +113,11 @@ def test_only_the_papers_own_settings_decide_its_results(monkeypatch):
     import yaml
 
     folder = params.project_root() / "params" / "paper"
-    values = {k: v for name in ("shared", "04_ablation") for k, v in yaml.safe_load((folder / f"{name}.yaml").read_text()).items()}
+    values = {
+        k: v
+        for name in ("shared", "students", "04_ablation")
+        for k, v in yaml.safe_load((folder / f"{name}.yaml").read_text()).items()
+    }
     monkeypatch.setattr(params.Ablation, "data", lambda self: SimpleNamespace(is_cifar10=True))
     assert params.Ablation(**values).is_papers("04_ablation")
     assert params.Ablation(**values | {"seeds": [5, 6], "workers": 7}).is_papers("04_ablation")

@@ -13,12 +13,13 @@ import yaml
 
 from kdig import params
 from kdig.models import LEVELS
-from kdig.reproduce import main, papermill_command
+from kdig.outputs import Outputs
+from kdig.reproduce import main, papermill_command, run_notebook
+from kdig.settings import parameter_files
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-TRAINING = {"02_teacher_and_signals": params.TeacherAndSignals, "04_ablation": params.Ablation}
-MODELS = {path.stem: TRAINING.get(path.stem, params.Settings) for path in NOTEBOOKS}
+MODELS = {path.stem: params.NOTEBOOKS.get(path.stem, params.Settings) for path in NOTEBOOKS}
 
 
 def names(paths):
@@ -26,9 +27,7 @@ def names(paths):
 
 
 def profile_values(profile, notebook):
-    folder = ROOT / "params" / profile
-    files = [folder / "shared.yaml"] if "dataset" in MODELS[notebook].model_fields else []
-    files += [path for path in [folder / f"{notebook}.yaml"] if path.exists()]
+    files = parameter_files(ROOT / "params" / profile, notebook, MODELS[notebook].model_fields)
     return {name: value for path in files for name, value in yaml.safe_load(path.read_text()).items()}
 
 
@@ -102,8 +101,7 @@ def test_commands_are_plain_papermill(tmp_path):
     )
     text = " ".join(command)
     assert text.startswith("papermill ")
-    assert "shared.yaml" in text
-    assert "04_ablation.yaml" in text
+    assert text.index("shared.yaml") < text.index("students.yaml") < text.index("04_ablation.yaml")
     assert "-r profile lite" in text
     claims = papermill_command(ROOT / "notebooks" / "99_claims.ipynb", ROOT / "params" / "lite", "pictures", tmp_path / "o.ipynb")
     assert "-f" not in claims
@@ -141,3 +139,28 @@ def test_importing_the_package_loads_no_torch():
 def test_no_output_of_this_machine_is_committed():
     tracked = subprocess.run(["git", "ls-files", "outputs"], cwd=ROOT, capture_output=True, text=True).stdout.split()
     assert all(path.startswith("outputs/reference/") for path in tracked)
+
+
+def test_a_notebook_that_has_run_is_not_run_again_until_something_changes(tmp_path, capsys):
+    """On a notebook of its own in a copy of the project's layout: same command, then a changed notebook, then a lost result."""
+    notebook = tmp_path / "notebooks" / "50_small.ipynb"
+    notebook.parent.mkdir()
+    profile = tmp_path / "params" / "demo"
+    profile.mkdir(parents=True)
+    parameters = nbformat.v4.new_code_cell('profile: str = "demo"', metadata={"tags": ["parameters"]})
+    book = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell("print(profile)")])
+    nbformat.write(book, notebook)
+    outputs = Outputs(tmp_path / "outputs" / "demo")
+
+    def runs_again() -> bool:
+        run_notebook(notebook, profile, None, outputs)
+        return "unchanged" not in capsys.readouterr().out
+
+    assert runs_again()
+    assert not runs_again()
+    book.cells.append(nbformat.v4.new_code_cell("1"))
+    nbformat.write(book, notebook)
+    assert runs_again()
+    (outputs.folder / "executed" / "50_small.html").unlink()
+    assert runs_again()
+    assert not runs_again()

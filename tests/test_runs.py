@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -141,7 +142,7 @@ def test_result_holds_where_it_comes_from(make_run, workspace):
     assert {"torch", "captum", "device", "threads", "git", "python"} <= set(result.environment)
     assert result.run.data in result.data_label
     assert result.seconds > 0
-    _, _, test = workspace.splits(result.run)
+    test = workspace.pictures(result.run).scored
     assert 100 * (result.predicted == test.labels.numpy()).mean() == pytest.approx(result.last.test_accuracy)
     net = workspace.load_weights(result.weights).net
     assert accuracy(predict(net, test), test.labels) == pytest.approx(result.last.test_accuracy)
@@ -277,27 +278,60 @@ def test_student_without_teacher_is_refused(make_run, workspace):
         execute([make_run(alpha=0.5, teacher="abc")], workspace)
 
 
-def test_no_test_picture_takes_part_in_training_or_signals(taught, workspace, monkeypatch):
-    """Replace the test pictures by noise: everything but the scores must stay as it was."""
-    import kdig.runs
-
-    run = taught("kd_ig_at")
-    before = execute([run], workspace)[0]
-    data, training, test = workspace.splits(run)
-    path = signal_path(
-        signal_spec(run, workspace.load_weights(run.teacher), training), "maps", workspace.folder / "cache" / "signals"
-    )
+@pytest.mark.parametrize(
+    "changes", [{}, {"share": 0.75}, {"share": 0.75, "scored": "validation"}], ids=["whole", "share", "validation"]
+)
+def test_no_test_picture_takes_part_in_training_selection_or_signals(taught, workspace, monkeypatch, changes):
+    """Replace the test pictures by noise: nothing but the scores on the test set may change."""
+    run = taught("kd_ig_at", **changes)
+    before, pictures = execute([run], workspace)[0], workspace.pictures(run)
+    test = pictures.data.test
+    assert not set(pictures.pool.ids) & set(test.ids)
+    spec = signal_spec(run, workspace.load_weights(run.teacher), pictures.pool)
+    path = signal_path(spec, "maps", workspace.signals)
     maps = np.load(path)
-    assert not set(training.ids) & set(test.ids)
-    noise = torch.randint_like(test.images, 256)
-    monkeypatch.setattr(Workspace, "splits", lambda self, r: (data, training, type(test)(noise, test.labels, test.ids)))
+    noisy = replace(pictures.data, test=replace(test, images=torch.randint_like(test.images, 256)))
+    monkeypatch.setattr(Workspace, "dataset", lambda self, name, size: noisy)
     (workspace.folder / "runs" / f"{run.key}.json").unlink()
     path.with_suffix(".json").unlink()
-    kdig.runs.prepare([run], workspace, 1)
     after = execute([run], workspace)[0]
     assert np.array_equal(np.load(path), maps)
     assert after.weights == before.weights
-    assert after.predictions != before.predictions
+    assert (after.predictions == before.predictions) == (run.scored == "validation")
+
+
+def test_shares_are_stratified_fixed_and_apart_from_what_is_scored(make_run, workspace):
+    runs = [make_run(share=0.8, split_seed=i, scored="validation") for i in (0, 0, 1)]
+    pictures = [workspace.pictures(run) for run in runs]
+    for used in pictures:
+        assert not set(used.training.ids) & set(used.scored.ids)
+        assert set(used.training.ids) | set(used.scored.ids) == set(used.pool.ids)
+        counts = used.training.labels.bincount()
+        assert len(used.training) == 32
+        assert counts.max() - counts.min() <= 1
+    assert pictures[0].training.ids == pictures[1].training.ids != pictures[2].training.ids
+
+
+def test_signals_of_a_share_are_those_of_its_pictures(taught, workspace):
+    """A share looks its signals up in the file of all training pictures: each must be its own picture's."""
+    import kdig.runs
+
+    run = taught("kd_ig_at", share=0.75, split_seed=3)
+    prepare([run], workspace, 1)
+    pictures = workspace.pictures(run)
+    found = kdig.runs._training_set(run, workspace, pictures).signals
+    teacher = workspace.load_weights(run.teacher)
+    training = pictures.training
+    for kind in run.wanted:
+        wanted = teacher.compute(kind, training.images / 255, training.labels, signal_spec(run, teacher, pictures.pool))
+        assert torch.allclose(getattr(found, kind), wanted, atol=1e-5), kind
+
+
+def test_what_a_share_does_not_use_is_not_in_its_key(make_run):
+    assert make_run(split_seed=3).key == make_run().key
+    assert make_run(share=0.5, split_seed=3).key != make_run(share=0.5).key
+    with pytest.raises(ValueError, match="choose a share below 1"):
+        make_run(scored="validation")
 
 
 def test_signals_are_prepared_once_for_all_runs(taught, workspace, monkeypatch):
