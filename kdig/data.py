@@ -118,8 +118,9 @@ def stratified(split: Split, size: int | None, seed: int = 0) -> Split:
 def stratified_rows(split: Split, size: int, seed: int = 0) -> Tensor:
     """The rows (int64, ascending) of `size` pictures of `split`, classes in proportion. Raises `KdigError` as `stratified` does."""
     classes = len(split.labels.unique())
-    if not classes <= size < len(split):
-        raise KdigError(f"cannot draw {size} pictures of {classes} classes from {len(split)}: choose {classes} to {len(split)}")
+    most = len(split) - classes  # scikit-learn asks for one of each class in the rest, too
+    if not classes <= size <= most:
+        raise KdigError(f"cannot draw {size} pictures of {classes} classes from {len(split)}: choose {classes} to {most}, or all")
     chosen, _ = train_test_split(np.arange(len(split)), train_size=size, stratify=split.labels.numpy(), random_state=seed)
     return torch.from_numpy(np.sort(chosen))
 

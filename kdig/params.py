@@ -244,7 +244,4 @@ class AttentionMaps(Students):
 
 
 # notebooks that train -> the parameters that each accepts
-NOTEBOOKS: dict[str, type[Experiment]] = {
-    "02_teacher_and_signals": TeacherAndSignals,
-    "04_ablation": Ablation,
-}
+NOTEBOOKS: dict[str, type[Experiment]] = {"02_teacher_and_signals": TeacherAndSignals, "04_ablation": Ablation}

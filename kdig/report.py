@@ -1,10 +1,15 @@
 """`report.html`: one page, readable as a plain file, that sets every claim beside what was measured."""
 
 import base64
+import functools
 import json
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import jinja2
+import nbformat
 import pandas as pd
 
 from kdig import __version__
@@ -12,10 +17,16 @@ from kdig.files import atomic_write
 from kdig.outputs import Outputs
 from kdig.paper import VERDICTS, claims, decide, published
 
+# the table of trained networks that a reader looks for first
+_HEADLINE = "04_table4"
+
 
 def build_report(outputs: Outputs, profile: str) -> Path:
     """Decide the claims from the facts on disk and write `outputs/<profile>/report.html`; returns its path."""
     decided = decide(claims(), outputs.all_facts())
+    places = _places(outputs.folder)
+    decided["links"] = [places.get(shown_in(fact) or "", []) if data else [] for fact, data in zip(decided.fact, decided.data)]
+    tables = _tables(outputs.folder)
     page = _template().render(
         profile=profile,
         version=__version__,
@@ -25,7 +36,8 @@ def build_report(outputs: Outputs, profile: str) -> Path:
         executed={path.stem for path in (outputs.folder / "executed").glob("*.html")},
         trained=int(((decided.kind == "result") & (decided.verdict != "not run")).sum()),
         coverage=published("coverage").to_dict("records"),
-        tables=_tables(outputs.folder),
+        tables=tables,
+        headline=next((table for table in tables if table["name"] == _HEADLINE), None),
         figures=_figures(outputs.folder),
         environments=_environments(outputs.folder),
     )
@@ -37,8 +49,49 @@ def build_report(outputs: Outputs, profile: str) -> Path:
 def _template() -> jinja2.Template:
     loader = jinja2.PackageLoader("kdig", ".")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["number"] = lambda value: "" if pd.isna(value) else f"{value:,.5g}"
+    environment.filters |= {"number": _number, "quantity": _quantity}
     return environment.get_template("report.html.j2")
+
+
+def _number(value: float) -> str:
+    """Whole numbers whole, others to five digits; thousands are set apart from 10,000 on, so that years stay years."""
+    if pd.isna(value):
+        return ""
+    comma = "," if abs(value) >= 10_000 else ""
+    return f"{value:{comma}.0f}" if float(value).is_integer() else f"{value:{comma}.5g}"
+
+
+def _quantity(value: float, claim: Mapping[str, Any], printed: bool = False) -> str:
+    """A number with its unit, as a reader writes it: `p < 0.05` (the paper's, if `printed`), `r = -0.114`, `91.18%`, `2017`."""
+    unit = claim["unit"]
+    if printed and unit == "p" and claim["rule"] in ("significant", "not_significant"):
+        return f"p {'<' if claim['rule'] == 'significant' else '≥'} {_number(claim['tolerance'])}"
+    if unit in ("p", "r"):
+        return f"{unit} = {_number(value)}"
+    return _number(value) + {"%": "%", "x": "x", "year": ""}.get(unit, f" {unit}").rstrip()
+
+
+def shown_in(fact: str) -> str | None:
+    """The table or figure of our outputs that shows `fact`, by the first pattern of `published/evidence.csv` that it matches."""
+    return next((item for pattern, item in _patterns() if fnmatchcase(fact, pattern)), None)
+
+
+@functools.cache
+def _patterns() -> list[tuple[str, str]]:
+    return list(published("evidence").itertuples(index=False, name=None))
+
+
+def _places(folder: Path) -> dict[str, list[tuple[str, str]]]:
+    """(text, link) of every table and figure: in the report, and the cell of the executed notebook that makes it."""
+    places: dict[str, list[tuple[str, str]]] = {}
+    for kind in ("table", "figure"):
+        for path in sorted((folder / f"{kind}s").glob("*.txt")):
+            places.setdefault(path.stem, []).append((f"{kind} {path.stem}", f"#{kind}-{path.stem}"))
+    for path in sorted((folder / "executed").glob("*.json")):
+        for cell in nbformat.read(path.with_suffix(".ipynb"), as_version=4).cells:
+            for item in (name for name in places if cell.cell_type == "code" and f'"{name}"' in cell.source):
+                places[item].append((f"cell {cell.id} of {path.stem}", f"executed/{path.stem}.html#cell-id={cell.id}"))
+    return places
 
 
 def _notebooks(folder: Path) -> list[dict[str, object]]:

@@ -11,10 +11,10 @@ import papermill
 import pytest
 import yaml
 
-from kdig import params
+from kdig import KdigError, params
 from kdig.models import LEVELS
 from kdig.outputs import Outputs
-from kdig.reproduce import main, papermill_command, run_notebook
+from kdig.reproduce import _stamp, main, papermill_command, run_notebook
 from kdig.settings import parameter_files
 
 ROOT = Path(__file__).parents[1]
@@ -141,26 +141,39 @@ def test_no_output_of_this_machine_is_committed():
     assert all(path.startswith("outputs/reference/") for path in tracked)
 
 
-def test_a_notebook_that_has_run_is_not_run_again_until_something_changes(tmp_path, capsys):
-    """On a notebook of its own in a copy of the project's layout: same command, then a changed notebook, then a lost result."""
+def test_a_notebook_that_has_run_is_not_run_again_until_something_changes(tmp_path, capsys, monkeypatch):
+    """On a notebook of its own in a copy of the project's layout: the same command, then another one, whose result is lost."""
     notebook = tmp_path / "notebooks" / "50_small.ipynb"
     notebook.parent.mkdir()
     profile = tmp_path / "params" / "demo"
     profile.mkdir(parents=True)
     parameters = nbformat.v4.new_code_cell('profile: str = "demo"', metadata={"tags": ["parameters"]})
     book = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell("print(profile)")])
+    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(book, notebook)
     outputs = Outputs(tmp_path / "outputs" / "demo")
 
-    def runs_again() -> bool:
+    def runs() -> bool:
         run_notebook(notebook, profile, None, outputs)
         return "unchanged" not in capsys.readouterr().out
 
-    assert runs_again()
-    assert not runs_again()
-    book.cells.append(nbformat.v4.new_code_cell("1"))
-    nbformat.write(book, notebook)
-    assert runs_again()
-    (outputs.folder / "executed" / "50_small.html").unlink()
-    assert runs_again()
-    assert not runs_again()
+    assert runs()
+    assert not runs()
+    monkeypatch.setattr("kdig.reproduce.papermill_command", lambda *arguments: ["papermill", "--version"])
+    (outputs.folder / "executed" / "50_small.ipynb").unlink()
+    with pytest.raises(KdigError, match="could not be converted"):
+        runs()
+    assert not (outputs.folder / "executed" / "50_small.json").exists(), "a notebook that failed must not count as finished"
+
+
+def test_stamp_follows_source_parameters_and_facts(tmp_path):
+    notebook, parameters = tmp_path / "99_claims.ipynb", tmp_path / "99_claims.yaml"
+    outputs = Outputs(tmp_path / "outputs")
+    facts = outputs.folder / "facts" / "04_ablation.csv"
+    facts.parent.mkdir(parents=True)
+    stamps = []
+    for path in (notebook, parameters, facts):
+        for text in ("a", "b"):
+            path.write_text(text)
+            stamps.append(_stamp(notebook, ["papermill", *([str(parameters)] if parameters.exists() else [])], outputs))
+    assert len(set(stamps)) == len(stamps)

@@ -1,0 +1,50 @@
+"""The report's links: every claim that was measured leads to the table or figure that shows it and to the cell that makes it."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from kdig.outputs import Outputs
+from kdig.paper import claims
+from kdig.report import build_report, shown_in
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+def sources(notebook):
+    return "\n".join(cell.source for cell in nbformat.read(NOTEBOOKS / f"{notebook}.ipynb", as_version=4).cells)
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("0*.ipynb")), ids=lambda path: path.stem)
+def test_what_a_claim_is_shown_in_is_made_by_its_notebook(path):
+    source = sources(path.stem)
+    for fact in claims().query("notebook == @path.stem").fact.unique():
+        item = shown_in(fact)
+        assert item is None or f'"{item}"' in source, f"{fact}: {path.stem} makes no {item}"
+
+
+def test_most_claims_are_shown_somewhere():
+    """Sentences whose arithmetic stands in a fact alone have no table; all others do."""
+    table = claims().assign(item=lambda t: t.fact.map(shown_in))
+    without = table[table.item.isna() & table.kind.isin(["paper", "retest"])]
+    assert len(without) < 12, sorted(without.fact)
+
+
+def test_links_lead_to_what_is_there(tmp_path):
+    outputs = Outputs(tmp_path)
+    outputs.table(pd.DataFrame({"a": [1.0]}), "04_table4", "Caption.")
+    outputs.facts("04_ablation", "digits", False, [{"fact": "ablation_student", "value": 93.0}])
+    executed = tmp_path / "executed" / "04_ablation.ipynb"
+    executed.parent.mkdir()
+    cell = nbformat.v4.new_code_cell('out.table(table, "04_table4", "Caption.")', id="table4")
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell('"04_table4"'), cell]), executed)
+    outputs.note_run("04_ablation", seconds=1.0, command="papermill")
+    page = build_report(outputs, "demo").read_text()
+    row = re.search(r"\(T4-student-mean\).*?</details>", page, re.DOTALL).group()
+    assert re.findall(r'href="([^"]*#[^"]*)"', row) == ["#table-04_table4", "executed/04_ablation.html#cell-id=table4"]
+    assert 'id="table-04_table4"' in page
+    other = re.search(r"\(T4-kd-mean\).*?</details>", page, re.DOTALL).group()
+    assert "shown in" not in other, "nothing was measured for this claim"
