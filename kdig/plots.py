@@ -59,6 +59,23 @@ def picture_rows(rows: Mapping[str, Tensor], titles: Sequence[str], bars: Mappin
     return figure
 
 
+def map_scalings(picture: Tensor, maps: Mapping[str, Tensor]) -> Figure:
+    """The form of Figure 4: normalised maps (H, W) of one picture (3, H, W), their overlays, and histograms of their values."""
+    figure, axes = plt.subplots(3, len(maps), figsize=(2.6 * len(maps), 6.4), squeeze=False)
+    for column, (name, values) in zip(axes.T, maps.items()):
+        column[0].imshow(values, cmap="gray", vmin=0, vmax=1)
+        column[1].imshow((0.5 * picture + 0.5 * values).permute(1, 2, 0))
+        column[2].hist(values.flatten().numpy(), bins=20, range=(0, 1), color=PAPER)
+        column[0].set_title(name, fontsize="small")
+        column[2].set(xlabel="normalised IG", yscale="log", ylim=(0.8, values.numel()))
+        for axis in column[:2]:
+            axis.set(xticks=[], yticks=[])
+            sns.despine(ax=axis, left=True, bottom=True)
+    for axis, label in zip(axes[:, 0], ("map", "overlay", "pixels")):
+        axis.set_ylabel(label)
+    return figure
+
+
 def learning_curves(history: pd.DataFrame, reference: float | None = None) -> Figure:
     """Accuracy (percent) over epochs, from columns `epoch`, `train_accuracy`, `test_accuracy`; the paper's value dashed."""
     figure, axis = plt.subplots(figsize=(5.5, 3.2))
