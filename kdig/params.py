@@ -246,5 +246,9 @@ class AttentionMaps(Students):
 # notebooks that train -> the parameters that each accepts
 NOTEBOOKS: dict[str, type[Experiment]] = {
     "02_teacher_and_signals": TeacherAndSignals,
+    "03_hyperparameters": Search,
     "04_ablation": Ablation,
+    "05_compression": Sweep,
+    "06_monte_carlo": MonteCarlo,
+    "08_attention_maps": AttentionMaps,
 }
