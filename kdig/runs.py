@@ -433,12 +433,12 @@ def _dask(runs: list[Run], workspace: Workspace, workers: int, threads: int) -> 
 @contextmanager
 def thread_count(count: int) -> Iterator[None]:
     """CPU threads of torch for a while."""
-    before = torch.get_numthread_count()
-    torch.set_numthread_count(count)
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_numthread_count(before)
+        torch.set_num_threads(before)
 
 
 @functools.lru_cache
@@ -481,4 +481,25 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
             "run": r.run.key,
         }
         for r in results
+    )
+
+
+def validation_frame(results: Iterable[Result], names: Sequence[str]) -> pd.DataFrame:
+    """One row a run of a search: values of `names`, `cell` (these, joined), seed, last validation accuracy (percent), key.
+
+    Raises `ValueError` when a run was scored on the test set, which must not choose.
+    """
+    rows = list(results)
+    if any(r.run.scored != "validation" for r in rows):
+        raise ValueError("a run of this search was scored on the test set: a search is scored on validation pictures")
+    values = [{name: getattr(r.run, name) for name in names} for r in rows]
+    return pd.DataFrame(
+        {
+            "cell": "_".join(f"{value:g}" for value in cell.values()),
+            **cell,
+            "seed": r.run.seed,
+            "validation_accuracy": r.last.test_accuracy,
+            "run": r.run.key,
+        }
+        for r, cell in zip(rows, values)
     )
