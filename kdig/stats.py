@@ -84,13 +84,13 @@ def anova(frame: pd.DataFrame, value: str, *factors: str) -> pd.DataFrame:
     """F test of each factor and of their interactions: sum of squares, degrees of freedom, F, p, and share of all squares.
 
     One factor gives the one-way analysis of variance (Tables S11, S12), two the two-way one (Table S10). Runs of one seed count
-    as independent. The last row is what the factors leave.
+    as independent. The last row is what the factors leave. Runs that are all equal have no F: nan.
     """
     fit = smf.ols(f"{value} ~ " + " * ".join(f"C({name})" for name in factors), data=frame).fit()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # runs that are all equal have no F
-        table = anova_lm(fit, typ=2).rename(columns={"sum_sq": "squares", "PR(>F)": "p"})
-        table["share"] = table.squares / table.squares.sum()
+    table = anova_lm(fit, typ=2).rename(columns={"sum_sq": "squares", "PR(>F)": "p"})
+    table["share"] = table.squares / table.squares.sum()
+    if np.ptp(frame[value]) < 1e-9:  # equal runs: F would be a ratio of rounding errors
+        table[["F", "p", "share"]] = np.nan
     table.index = table.index.str.replace(r"C\((\w+)\)", r"\1", regex=True)
     return table.reset_index(names="effect")
 
