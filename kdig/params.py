@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import pandas as pd
 import torch
 import yaml
 from pydantic import Field, model_validator
@@ -194,14 +195,25 @@ class Search(Students):
         fixed = {"share": self.share, "scored": "validation"}
         return [self.student_run(method, seed, teacher, **fixed, **cell) for cell in cells for seed in self.seeds]
 
+    def chosen(self, teacher: str, **values: float) -> list[Run]:
+        """The student and the three searched methods with the chosen `values`, trained on all training pictures, tested."""
+        methods = ("student", "kd", "kd_ig", "kd_ig_at")
+        used = {method: {n: v for n, v in values.items() if n in METHODS[method] or n == "temperature"} for method in methods}
+        return [self.student_run(method, seed, teacher, **used[method]) for seed in self.seeds for method in methods]
+
+    def split(self) -> pd.DataFrame:
+        """`id` and `part` (training, validation, test) of each picture of the search; one split for all cells and seeds."""
+        searched = self.workspace.pictures(self.student_run("student", 0, "", share=self.share, scored="validation"))
+        tested = self.workspace.pictures(self.student_run("student", 0, "")).scored
+        parts = {"training": searched.training, "validation": searched.scored, "test": tested}
+        return pd.concat([pd.DataFrame({"id": split.ids, "part": part}) for part, split in parts.items()], ignore_index=True)
+
     def runs(self, teacher: str) -> list[Run]:
         """The three grids, as if the values of this notebook's parameters were chosen, and the chosen setting on the test set."""
         grids = self.cells("kd", teacher, alpha=self.alphas, temperature=self.temperatures)
         grids += self.cells("kd_ig", teacher, probability=self.probabilities)
         grids += self.cells("kd_ig_at", teacher, gamma=self.gammas)
-        return grids + [
-            self.student_run(method, s, teacher) for s in self.seeds for method in ("student", "kd", "kd_ig", "kd_ig_at")
-        ]
+        return grids + self.chosen(teacher)
 
 
 class Sweep(Students):
@@ -244,4 +256,11 @@ class AttentionMaps(Students):
 
 
 # notebooks that train -> the parameters that each accepts
-NOTEBOOKS: dict[str, type[Experiment]] = {"02_teacher_and_signals": TeacherAndSignals, "04_ablation": Ablation}
+NOTEBOOKS: dict[str, type[Experiment]] = {
+    "02_teacher_and_signals": TeacherAndSignals,
+    "03_hyperparameters": Search,
+    "04_ablation": Ablation,
+    "05_compression": Sweep,
+    "06_monte_carlo": MonteCarlo,
+    "08_attention_maps": AttentionMaps,
+}

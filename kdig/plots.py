@@ -175,11 +175,11 @@ def accuracy_by_epoch(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def search_surface(grid: pd.DataFrame, row: str, column: str) -> Figure:
-    """A searched grid of accuracies (percent; rows `row`, columns `column`) as a heat map and as a surface over both indices."""
+def search_surface(grid: pd.DataFrame, row: str, column: str, label: str = "test accuracy (%)") -> Figure:
+    """A searched grid of accuracies (named in `label`; rows `row`, columns `column`): heat map, and surface over both indices."""
     figure = plt.figure(figsize=(10.5, 3.8))
     flat, steep = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2, projection="3d")
-    sns.heatmap(grid, annot=True, fmt=".2f", cmap="viridis", ax=flat, cbar_kws={"label": "test accuracy (%)"})
+    sns.heatmap(grid, annot=True, fmt=".2f", cmap="viridis", ax=flat, cbar_kws={"label": label})
     best = np.unravel_index(np.argmax(grid.to_numpy()), grid.shape)
     flat.add_patch(Rectangle((float(best[1]), float(best[0])), 1, 1, fill=False, ec="black", lw=2))
     flat.set(xlabel=column, ylabel=row)
@@ -187,9 +187,31 @@ def search_surface(grid: pd.DataFrame, row: str, column: str) -> Figure:
     x, y = np.meshgrid(range(grid.shape[1]), range(grid.shape[0]))
     steep.plot_surface(x, y, grid.to_numpy(), cmap="viridis", edgecolor="white", lw=0.3)
     steep.set(xticks=range(grid.shape[1]), xticklabels=list(grid.columns), xlabel=column)
-    steep.set(yticks=range(grid.shape[0]), yticklabels=list(grid.index), ylabel=row, title="test accuracy (%)")
+    steep.set(yticks=range(grid.shape[0]), yticklabels=list(grid.index), ylabel=row, title=label)
     steep.tick_params(labelsize="x-small", pad=1)
     steep.view_init(28, -130)
+    return figure
+
+
+def search_means(panels: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, str]]) -> Figure:
+    """One panel an entry: label of the axis -> (runs: `x`, `validation_accuracy`; cells: `x`, `mean`, `low`, `high`; method).
+
+    Dots are runs, diamonds cells' means with their intervals; the highest mean is ringed, the mean of all cells dashed.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.4), sharey=True, squeeze=False)
+    for axis, (name, (runs, cells, method)) in zip(axes[0], panels.items()):
+        cells = cells.sort_values("x")
+        colour, error = COLOURS[method], [cells["mean"] - cells.low, cells.high - cells["mean"]]
+        axis.plot(runs.x, runs.validation_accuracy, "o", ms=4, alpha=0.5, color=colour, label="run")
+        axis.errorbar(
+            cells.x, cells["mean"], yerr=error, fmt="D-", ms=5, lw=1, capsize=3, color=colour, label="mean, 95 % interval"
+        )
+        axis.axhline(cells["mean"].mean(), ls="--", lw=1, color=PAPER, label="mean of all cells")
+        best = cells.loc[cells["mean"].idxmax()]
+        axis.plot(best.x, best["mean"], "o", ms=13, mfc="none", mec="black", label="chosen")
+        axis.set(xlabel=name, title=LABELS[method])
+    axes[0, 0].set_ylabel("validation accuracy (%)")
+    axes[0, -1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -208,13 +230,15 @@ def search_curves(curves: Mapping[str, tuple[pd.DataFrame, str, tuple[float, flo
     return figure
 
 
-def null_spread(simulated: Mapping[str, Mapping[str, np.ndarray]], observed: Mapping[str, float], label: str) -> Figure:
-    """Simulated values of one statistic, a panel a search and a line a reading, with the printed search's value dashed."""
+def null_spread(
+    simulated: Mapping[str, Mapping[str, np.ndarray]], observed: Mapping[str, float], label: str, mark: str = "printed"
+) -> Figure:
+    """Simulated values of one statistic, a panel a search and a line a reading; the observed value dashed, named `mark`."""
     figure, axes = plt.subplots(1, len(simulated), figsize=(3.7 * len(simulated), 3.0), squeeze=False)
     for axis, (search, readings) in zip(axes[0], simulated.items()):
         for (reading, values), colour in zip(readings.items(), sns.color_palette("colorblind", len(readings)).as_hex()):
             sns.kdeplot(x=values, ax=axis, color=colour, fill=True, alpha=0.25, label=reading, cut=0)
-        axis.axvline(observed[search], color="black", ls="--", label="printed")
+        axis.axvline(observed[search], color="black", ls="--", label=mark)
         axis.set(title=search, xlabel=label, ylabel="density", yticks=[])
     axes[0, -1].legend(frameon=False, fontsize="small")
     return figure

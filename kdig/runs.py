@@ -482,3 +482,24 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
         }
         for r in results
     )
+
+
+def validation_frame(results: Iterable[Result], names: Sequence[str]) -> pd.DataFrame:
+    """One row a run of a search: values of `names`, `cell` (these, joined), seed, last validation accuracy (percent), key.
+
+    Raises `ValueError` when a run was scored on the test set, which must not choose.
+    """
+    rows = list(results)
+    if any(r.run.scored != "validation" for r in rows):
+        raise ValueError("a run of this search was scored on the test set: a search is scored on validation pictures")
+    values = [{name: getattr(r.run, name) for name in names} for r in rows]
+    return pd.DataFrame(
+        {
+            "cell": "_".join(f"{value:g}" for value in cell.values()),
+            **cell,
+            "seed": r.run.seed,
+            "validation_accuracy": r.last.test_accuracy,
+            "run": r.run.key,
+        }
+        for r, cell in zip(rows, values)
+    )

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import statsmodels.formula.api as smf
 from scipy import stats
+from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 
 
@@ -76,3 +78,59 @@ def holm(p: Sequence[float]) -> np.ndarray:
         values = values.copy()
         values[known] = multipletests(values[known], method="holm")[1]
     return values
+
+
+def anova(frame: pd.DataFrame, value: str, *factors: str) -> pd.DataFrame:
+    """F test of each factor and of their interactions: sum of squares, degrees of freedom, F, p, and share of all squares.
+
+    One factor gives the one-way analysis of variance (Tables S11, S12), two the two-way one (Table S10). Runs of one seed count
+    as independent. The last row is what the factors leave. Runs that are all equal have no F: nan.
+    """
+    fit = smf.ols(f"{value} ~ " + " * ".join(f"C({name})" for name in factors), data=frame).fit()
+    table = anova_lm(fit, typ=2).rename(columns={"sum_sq": "squares", "PR(>F)": "p"})
+    table["share"] = table.squares / table.squares.sum()
+    if np.ptp(frame[value]) < 1e-9:  # equal runs: F would be a ratio of rounding errors
+        table[["F", "p", "share"]] = np.nan
+    table.index = table.index.str.replace(r"C\((\w+)\)", r"\1", regex=True)
+    return table.reset_index(names="effect")
+
+
+def _wide(frame: pd.DataFrame, by: str, value: str, pair: str) -> pd.DataFrame:
+    """One row a `pair`, one column a `by`, in given order."""
+    return frame.pivot(index=pair, columns=by, values=value)[frame[by].unique()]
+
+
+def over_rest(frame: pd.DataFrame, cell: str, value: str, by: str = "cell", pair: str = "seed") -> dict[str, float]:
+    """A cell named beforehand against the mean of all others: mean over `pair`s of the difference, its 95 % t interval, n.
+
+    For the cell that the same runs chose, the interval would be too high by the luck of the winner.
+    """
+    wide = _wide(frame, by, value, pair)
+    difference = (wide[cell] - wide.drop(columns=cell).mean(axis=1)).to_numpy()
+    low, high = mean_interval(difference)
+    return {"value": float(difference.mean()), "low": low, "high": high, "n": len(difference)}
+
+
+def exchanged_means(
+    frame: pd.DataFrame, value: str, by: str = "cell", pair: str = "seed", draws: int = 10_000, seed: int = 0
+) -> np.ndarray:
+    """(draws, cells): means of the cells after the runs of each `pair` were exchanged at random among them.
+
+    When the cells do not differ, these are as likely as the observed means, whatever the distribution of a run.
+    """
+    wide = _wide(frame, by, value, pair).to_numpy()
+    exchanged = np.random.default_rng(seed).permuted(np.broadcast_to(wide, (draws, *wide.shape)), axis=2)
+    return np.asarray(exchanged.mean(axis=1))
+
+
+def left_out_score(frame: pd.DataFrame, value: str, by: str = "cell", pair: str = "seed") -> float:
+    """What a winner scores in a run that did not choose it: each `pair` in turn, in the cell that is best in the other ones."""
+    wide = _wide(frame, by, value, pair)
+    return float(np.mean([row[wide.drop(index=left).mean().idxmax()] for left, row in wide.iterrows()]))
+
+
+def best_cell(frame: pd.DataFrame, names: Sequence[str], value: str = "validation_accuracy") -> dict[str, float]:
+    """Values of `names` in the cell with the highest mean of `value`; of equal ones, the first in the grid's order."""
+    means = frame.groupby("cell", sort=False)[value].mean().round(9)  # what rounding of sums tells apart is equal
+    row = frame[frame.cell == means.idxmax()].iloc[0]
+    return {name: float(row[name]) for name in names}
