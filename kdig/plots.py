@@ -299,7 +299,7 @@ def raw_and_balanced(summary: pd.DataFrame, networks: pd.DataFrame) -> Figure:
 def cut_offs(picture: Tensor, values: Tensor, cuts: Sequence[float]) -> Figure:
     """Figure S3: a picture (3, H, W) in [0, 1], its attribution map (H, W) scaled to [0, 1], and the pixels at or above each cut.
 
-    Pixels below the cut are grey; titles give the share that is left.
+    Pixels below the cut are pink, a colour that pictures seldom have; titles give the share that is left.
     """
     scaled = (values - values.min()) / (values.max() - values.min()).clamp_min(1e-12)
     figure, axes = plt.subplots(1, len(cuts) + 2, figsize=(2.1 * (len(cuts) + 2) + 0.6, 2.4))
@@ -308,12 +308,14 @@ def cut_offs(picture: Tensor, values: Tensor, cuts: Sequence[float]) -> Figure:
     figure.colorbar(shown, ax=axes[1], label="attribution, scaled", fraction=0.046)
     axes[0].set_title("picture", fontsize="small")
     axes[1].set_title("map", fontsize="small")
+    below = torch.tensor([0.96, 0.8, 0.9]).view(3, 1, 1)
     for axis, cut in zip(axes[2:], cuts):
         left = scaled >= cut
-        axis.imshow(torch.where(left, picture, torch.tensor(0.5)).permute(1, 2, 0))
+        axis.imshow(torch.where(left, picture, below).permute(1, 2, 0))
         axis.set_title(f"≥ {cut:g}: {100 * left.double().mean():.1f} % of pixels", fontsize="small")
     for axis in axes:
         axis.set(xticks=[], yticks=[])
+        sns.despine(ax=axis, left=True, bottom=True)
     return figure
 
 
