@@ -269,8 +269,10 @@ class ImageNetSubset(Students):
         """Every method for every seed."""
         return [self.student_run(method, seed, teacher) for seed in self.seeds for method in self.methods]
 
-    def source(self, image_size: int | None = None) -> Source:
-        """The pictures from elsewhere at `image_size` (None: this profile's); a relative `subset_root` starts at the project root.
+    def source(self, image_size: int | None = None, how: Resize | None = None) -> Source:
+        """The pictures from elsewhere at `image_size`, reduced as `how` says (None: as in this profile).
+
+        A relative `subset_root` starts at the project root.
 
         Raises `KdigError` when there are none, and when the data set's classes are not CIFAR-10's.
         """
@@ -280,7 +282,8 @@ class ImageNetSubset(Students):
         if data.classes != CIFAR10_CLASSES:
             given = f"{', '.join(data.classes[:3])}, ..."
             raise KdigError(f"subset_root is given, but the classes are {given}: pictures of ImageNet fit CIFAR-10's classes only")
-        return load_subset(project_root() / Path(self.subset_root).expanduser(), image_size or self.image_size, self.resize)
+        folder = project_root() / Path(self.subset_root).expanduser()
+        return load_subset(folder, image_size or self.image_size, how or self.resize)
 
     def released(self) -> dict[str, MobileNetV2]:
         """The networks of `checkpoints` by file name. Raises `KdigError` for a file that is not one of them."""
