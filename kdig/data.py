@@ -8,7 +8,7 @@ import hashlib
 import os
 import pickle
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torchvision.datasets import CIFAR10, ImageFolder
+from torchvision.datasets.folder import default_loader
 from torchvision.datasets.utils import check_integrity
 from torchvision.transforms import v2
 
@@ -102,7 +103,7 @@ def load_dataset(
     else:
         raise KdigError(f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}")
     fingerprint = hashlib.sha256((train.fingerprint + test.fingerprint).encode()).hexdigest()[:16]
-    train, test = _resize(train, image_size), _resize(test, image_size)
+    train, test = resize(train, image_size), resize(test, image_size)
     mean, std = _channel_statistics(train.images)
     return Dataset(name, train, test, classes, mean, std, fingerprint)
 
@@ -125,15 +126,16 @@ def stratified_rows(split: Split, size: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(np.sort(chosen))
 
 
-def _split(images: Tensor, labels: Tensor) -> Split:
-    """Pictures sorted by digest."""
+def by_digest(images: Tensor, labels: Tensor) -> Split:
+    """A split of `images` uint8 (N, 3, H, W) with `labels` int64 (N,), sorted by digest."""
     pixels = np.ascontiguousarray(images.numpy())
     ids = [hashlib.sha256(int(y).to_bytes(2, "little") + x.tobytes()).hexdigest()[:16] for x, y in zip(pixels, labels)]
     order = sorted(range(len(ids)), key=ids.__getitem__)
     return Split(images[order], labels[order], tuple(ids[i] for i in order))
 
 
-def _resize(split: Split, size: int) -> Split:
+def resize(split: Split, size: int) -> Split:
+    """The pictures at `size` pixels a side (bilinear, antialiased); ids stay."""
     if split.images.shape[-2:] == (size, size):
         return split
     return replace(split, images=v2.functional.resize(split.images, [size, size], antialias=True))
@@ -153,7 +155,7 @@ def _digits() -> tuple[Split, Split, tuple[str, ...]]:
     images = torch.from_numpy(np.round(digits.images * 255 / 16).astype(np.uint8))[:, None].repeat(1, 3, 1, 1)
     labels = torch.from_numpy(digits.target).long()
     train, test = train_test_split(np.arange(len(labels)), test_size=599, stratify=digits.target, random_state=0)
-    return _split(images[train], labels[train]), _split(images[test], labels[test]), tuple(map(str, digits.target_names))
+    return by_digest(images[train], labels[train]), by_digest(images[test], labels[test]), tuple(map(str, digits.target_names))
 
 
 def _cifar10(root: Path, cache: Path | None, download: bool) -> tuple[Split, Split, tuple[str, ...]]:
@@ -182,7 +184,7 @@ def _archive(root: Path, download: bool) -> tuple[Split, Split, tuple[str, ...]]
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         wanted = f"expected {CIFAR10.filename} with md5 {CIFAR10.tgz_md5}; {_TREE_SOURCE}"
         raise KdigError(f"CIFAR-10 archive in {root}: {reason}; {wanted}") from None
-    train, test = (_split(torch.from_numpy(p.data).permute(0, 3, 1, 2), torch.tensor(p.targets)) for p in parts)
+    train, test = (by_digest(torch.from_numpy(p.data).permute(0, 3, 1, 2), torch.tensor(p.targets)) for p in parts)
     return train, test, tuple(parts[0].classes)
 
 
@@ -224,21 +226,32 @@ def _cached(folder: ImageFolder, size: int | None, cache: Path | None) -> Split:
     if file.is_file():
         with suppress(RuntimeError, EOFError, pickle.UnpicklingError):  # a damaged copy is made anew
             stored = torch.load(file, weights_only=True)
-            return _split(stored["images"], stored["labels"])
+            return by_digest(stored["images"], stored["labels"])
     split = _decode(folder, size)
     atomic_write(file, lambda part: torch.save({"images": split.images, "labels": split.labels}, part))
     return split
 
 
 def _decode(folder: ImageFolder, size: int | None) -> Split:
-    fit = v2.Compose([v2.Resize(size), v2.CenterCrop(size)]) if size else v2.Identity()
+    return by_digest(decode([path for path, _ in folder.samples], size), torch.tensor(folder.targets))
+
+
+def decode(paths: Sequence[str | Path], size: int | None = None, squash: bool = False) -> Tensor:
+    """The picture files as uint8 (N, 3, H, W), in RGB.
+
+    With a `size`, the shorter side is resized to it (bilinear, antialiased) and the centre cut out, or, with `squash`, both sides
+    are resized to it. Raises `KdigError` for a file that is no picture, and for shapes that differ when there is no `size`.
+    """
+    fit = v2.Identity()
+    if size:
+        fit = v2.Resize([size, size]) if squash else v2.Compose([v2.Resize(size), v2.CenterCrop(size)])
     images: list[Tensor] = []
-    for path, _ in folder.samples:
+    for path in paths:
         try:
-            images.append(v2.functional.pil_to_tensor(fit(folder.loader(path))))
+            images.append(v2.functional.pil_to_tensor(fit(default_loader(str(path)))))
         except (OSError, SyntaxError) as error:
             raise KdigError(f"cannot decode {path}: {str(error).splitlines()[0]}; replace or remove the file") from None
         if images[-1].shape != images[0].shape:
             shapes = [f"{tuple(image.shape[1:])}" for image in (images[0], images[-1])]
             raise KdigError(f"{path} is {shapes[1]} pixels, others are {shapes[0]}: all must agree, or use data set 'folder'")
-    return _split(torch.stack(images), torch.tensor(folder.targets))
+    return torch.stack(images)

@@ -13,11 +13,14 @@ import pandas as pd
 import torch
 import yaml
 from pydantic import Field, model_validator
+from torchvision.models import MobileNetV2
 
 from kdig import KdigError
 from kdig.attribution import Baseline, Output, Rule
-from kdig.data import DATASETS, Dataset
+from kdig.data import CIFAR10_CLASSES, DATASETS, Dataset, stratified
+from kdig.imagenet import Resize, Source, load_subset, stand_in
 from kdig.losses import Reduction
+from kdig.models import load_released_checkpoint
 from kdig.runs import METHODS, Engine, Result, Run, Workspace, cores, execute
 from kdig.settings import Settings, parameter_files, project_root
 from kdig.settings import check as check
@@ -26,7 +29,18 @@ from kdig.training import Recipe
 
 # parameters that say which runs are made, and where, but not what a run gives
 _FREE = {"root", "download", "device", "engine", "workers", "threads", "seed", "evaluate_every"}
-_FREE |= {"seeds", "methods", "levels", "repetitions", "temperatures", "alphas", "probabilities", "gammas"}
+_FREE |= {
+    "subset_root",
+    "checkpoints",
+    "seeds",
+    "methods",
+    "levels",
+    "repetitions",
+    "temperatures",
+    "alphas",
+    "probabilities",
+    "gammas",
+}
 
 
 class Experiment(Settings):
@@ -243,6 +257,52 @@ class MonteCarlo(Students):
         return [self.student_run(method, i, teacher, share=self.share, split_seed=i) for i, method in cells]
 
 
+class ImageNetSubset(Students):
+    """Parameters of `07_imagenet_subset`: Tables 6 and S14. Its runs are those of the ablation.
+
+    `subset_root` is the folder of ImageNet pictures (`kdig.imagenet.load_subset` says in which form), null for a stand-in;
+    `checkpoints` are files of students that the paper's authors released, tried on the same pictures at 32 x 32.
+    """
+
+    level: int = Field(2, ge=1, le=8)
+    methods: list[str] = Field(["student", "kd", "ig", "kd_ig", "kd_ig_at"], min_length=1)
+    seeds: list[int] = Field([0, 1, 2], min_length=2)
+    subset_root: str | None = None
+    resize: Resize = "crop"
+    checkpoints: list[str] = Field([])
+
+    @model_validator(mode="after")
+    def _pictures(self) -> Self:
+        if self.checkpoints and self.subset_root is None:
+            raise ValueError("checkpoints are tried on pictures of ImageNet: give their folder as subset_root, too")
+        return self
+
+    def runs(self, teacher: str) -> list[Run]:
+        """Every method for every seed."""
+        return [self.student_run(method, seed, teacher) for seed in self.seeds for method in self.methods]
+
+    def source(self, image_size: int | None = None, how: Resize | None = None) -> Source:
+        """The pictures from elsewhere at `image_size`, reduced as `how` says (None: as in this profile).
+
+        A relative `subset_root` starts at the project root.
+
+        Raises `KdigError` when there are none, and when the data set's classes are not CIFAR-10's.
+        """
+        data = self.data()
+        if self.subset_root is None:
+            return stand_in(stratified(data.test, self.test_images), data.classes)
+        if data.classes != CIFAR10_CLASSES:
+            given = f"{', '.join(data.classes[:3])}, ..."
+            raise KdigError(f"subset_root is given, but the classes are {given}: pictures of ImageNet fit CIFAR-10's classes only")
+        folder = project_root() / Path(self.subset_root).expanduser()
+        return load_subset(folder, image_size or self.image_size, how or self.resize)
+
+    def released(self) -> dict[str, MobileNetV2]:
+        """The networks of `checkpoints` by file name. Raises `KdigError` for a file that is not one of them."""
+        paths = [project_root() / Path(path).expanduser() for path in self.checkpoints]
+        return {path.stem: load_released_checkpoint(path) for path in paths}
+
+
 class AttentionMaps(Students):
     """Parameters of `08_attention_maps`: Figure S1. Its runs are those of the ablation."""
 
@@ -262,5 +322,6 @@ NOTEBOOKS: dict[str, type[Experiment]] = {
     "04_ablation": Ablation,
     "05_compression": Sweep,
     "06_monte_carlo": MonteCarlo,
+    "07_imagenet_subset": ImageNetSubset,
     "08_attention_maps": AttentionMaps,
 }

@@ -9,10 +9,13 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import torch
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
@@ -303,6 +306,57 @@ def printed_and_recomputed(table: pd.DataFrame, x: str, lines: Mapping[str, str]
         axis.plot(table[x], table[column], "o" if colour == "black" else "-", color=colour, label=label)
     axis.set(xlabel=x, ylabel=y_label)
     axis.legend(frameon=False)
+    return figure
+
+
+def raw_and_balanced(summary: pd.DataFrame, networks: pd.DataFrame) -> Figure:
+    """Figure S4: each method's mean `raw` and `balanced` accuracy (percent) as bars; dots are its `networks`.
+
+    `summary` has a row for each `method` and `reading` with `mean`, `pictures_low`, `pictures_high`, which the whisker spans;
+    `networks` has `method` and a column for each reading.
+    """
+    methods = [method for method in METHODS if method in set(summary.method)]
+    figure, axis = plt.subplots(figsize=(1.25 * len(methods) + 2.2, 3.8))
+    for column, method in enumerate(methods):
+        for reading, shift, hatch in (("raw", -0.2, ""), ("balanced", 0.2, "///")):
+            row = summary[(summary.method == method) & (summary.reading == reading)].iloc[0]
+            shown = networks[networks.method == method][reading]
+            at = column + shift
+            axis.bar(at, row["mean"], 0.36, color=COLOURS[method], alpha=0.6, hatch=hatch, ec="white")
+            span = [[row["mean"] - row.pictures_low], [row.pictures_high - row["mean"]]]
+            axis.errorbar(at - 0.07, row["mean"], span, fmt="none", ecolor="black", elinewidth=1.2, capsize=3)
+            axis.plot(at + 0.04 + np.linspace(0, 0.08, len(shown)), shown, "o", ms=3.5, mfc="white", mec="black", mew=0.8)
+    axis.set(xticks=range(len(methods)), xticklabels=[LABELS[m] for m in methods], ylabel="accuracy (%)")
+    keys: list[Artist] = [
+        Patch(fc=PAPER, alpha=0.6, label="raw"),
+        Patch(fc=PAPER, alpha=0.6, hatch="///", ec="white", label="balanced"),
+    ]
+    keys += [Line2D([], [], ls="", marker="o", ms=3.5, mfc="white", mec="black", label="one network")]
+    keys += [Line2D([], [], color="black", lw=1.2, label="95 % over pictures")]
+    figure.legend(handles=keys, frameon=False, ncols=4, loc="outside upper center")
+    return figure
+
+
+def cut_offs(picture: Tensor, values: Tensor, cuts: Sequence[float]) -> Figure:
+    """Figure S3: a picture (3, H, W) in [0, 1], its attribution map (H, W) scaled to [0, 1], and the pixels at or above each cut.
+
+    Pixels below the cut are pink, a colour that pictures seldom have; titles give the share that is left.
+    """
+    scaled = (values - values.min()) / (values.max() - values.min()).clamp_min(1e-12)
+    figure, axes = plt.subplots(1, len(cuts) + 2, figsize=(2.1 * (len(cuts) + 2) + 0.6, 2.4))
+    axes[0].imshow(picture.permute(1, 2, 0))
+    shown = axes[1].imshow(scaled, cmap="magma", vmin=0, vmax=1)
+    figure.colorbar(shown, ax=axes[1], label="attribution, scaled", fraction=0.046)
+    axes[0].set_title("picture", fontsize="small")
+    axes[1].set_title("map", fontsize="small")
+    below = torch.tensor([0.96, 0.8, 0.9]).view(3, 1, 1)
+    for axis, cut in zip(axes[2:], cuts):
+        left = scaled >= cut
+        axis.imshow(torch.where(left, picture, below).permute(1, 2, 0))
+        axis.set_title(f"≥ {cut:g}: {100 * left.double().mean():.1f} % of pixels", fontsize="small")
+    for axis in axes:
+        axis.set(xticks=[], yticks=[])
+        sns.despine(ax=axis, left=True, bottom=True)
     return figure
 
 

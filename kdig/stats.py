@@ -1,14 +1,17 @@
 """The statistics that scipy and statsmodels do not give in one call."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import statsmodels.formula.api as smf
 from scipy import stats
+from sklearn.metrics import accuracy_score, cohen_kappa_score, recall_score
 from statsmodels.stats.anova import anova_lm
+from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
@@ -17,6 +20,62 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
         return float("nan"), float("nan")
     half = stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * stats.sem(values)
     return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+def scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Raw accuracy, balanced accuracy (both in percent) and Cohen's kappa of `predicted` (N,) against `labels` (N,).
+
+    Balanced accuracy is the mean over the classes that have pictures; a prediction may be any class.
+    """
+    balanced = recall_score(labels, predicted, labels=np.unique(labels), average="macro")
+    raw = accuracy_score(labels, predicted)
+    return {"raw": 100 * raw, "balanced": 100 * balanced, "kappa": cohen_kappa_score(labels, predicted)}
+
+
+def accuracy_by_class(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """Table S14's form, a row a class and the `total`: correct, pictures, accuracy (percent; nan if none), Wilson's 95 %."""
+    total = np.bincount(labels, minlength=len(classes))
+    correct = np.bincount(labels[labels == predicted], minlength=len(classes))
+    table = pd.DataFrame({"class": [*classes, "total"], "correct": [*correct, correct.sum()], "pictures": [*total, total.sum()]})
+    some = table.pictures.where(table.pictures > 0)
+    low, high = proportion_confint(table.correct, some, method="wilson")
+    return table.assign(accuracy=100 * table.correct / some, low=100 * low, high=100 * high)
+
+
+def picture_interval(
+    labels: np.ndarray, right: np.ndarray, balanced: bool = False, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """95 % bootstrap interval of an accuracy (percent) over pictures drawn again class by class; the networks stay as they are.
+
+    `right` (N,) is the share of networks that classify a picture correctly (0 or 1 for one network). Too narrow where a class has
+    only a few pictures, and without width for a class with one.
+    """
+    rng, means = np.random.default_rng(seed), []
+    _, sizes = np.unique(labels, return_counts=True)
+    for label, size in zip(np.unique(labels), sizes):
+        means.append(rng.choice(right[labels == label], (resamples, size)).mean(axis=1))
+    weights = np.full(len(sizes), 1 / len(sizes)) if balanced else sizes / sizes.sum()
+    low, high = np.quantile(100 * weights @ np.array(means), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def paired_outcomes(right: Mapping[str, np.ndarray], baseline: str) -> pd.DataFrame:
+    """Each network against `baseline` on the same pictures, from `right`: name -> bool (N,): exact McNemar test, Holm's correction.
+
+    `only_this` and `only_baseline` count pictures that one of the two gets right; the difference of raw accuracies is in points,
+    with its 95 % Wald interval. The test is about these networks on such pictures, not about other trainings.
+    """
+    base, rows = right[baseline], []
+    for name, this in right.items():
+        if name == baseline:
+            continue
+        b, c, n = int((this & ~base).sum()), int((base & ~this).sum()), len(base)
+        half = stats.norm.ppf(0.975) * np.sqrt(b + c - (b - c) ** 2 / n) / n
+        p = mcnemar([[0, b], [c, 0]], exact=True).pvalue
+        rows.append({"method": name, "only_this": b, "only_baseline": c, "n": n, "difference": 100 * (b - c) / n})
+        rows[-1] |= {"low": 100 * ((b - c) / n - half), "high": 100 * ((b - c) / n + half), "p": p}
+    table = pd.DataFrame(rows)
+    return table.assign(p_holm=holm(table.p))
 
 
 def summarise(frame: pd.DataFrame, by: str, value: str = "accuracy") -> pd.DataFrame:
