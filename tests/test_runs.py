@@ -301,13 +301,13 @@ def test_no_test_picture_takes_part_in_training_selection_or_signals(taught, wor
 
 
 def test_shares_are_stratified_fixed_and_apart_from_what_is_scored(make_run, workspace):
-    runs = [make_run(share=0.8, split_seed=i, scored="validation") for i in (0, 0, 1)]
+    runs = [make_run(train_images=80, share=0.8, split_seed=i, scored="validation") for i in (0, 0, 1)]
     pictures = [workspace.pictures(run) for run in runs]
     for used in pictures:
         assert not set(used.training.ids) & set(used.scored.ids)
         assert set(used.training.ids) | set(used.scored.ids) == set(used.pool.ids)
         counts = used.training.labels.bincount()
-        assert len(used.training) == 32
+        assert len(used.training) == 64
         assert counts.max() - counts.min() <= 1
     assert pictures[0].training.ids == pictures[1].training.ids != pictures[2].training.ids
 
