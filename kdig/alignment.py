@@ -1,7 +1,7 @@
 """How alike two networks' attention is: maps for a whole split, their distance, and how concentrated they are."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdig.data import Split
 from kdig.losses import attention_map
@@ -36,3 +36,15 @@ def effective_positions(maps: Tensor) -> Tensor:
     A map that is the same everywhere has P, a map with all its length in one position has 1.
     """
     return 1 / maps.pow(4).sum(-1)
+
+
+def weight_overlap(first: nn.Module, second: nn.Module) -> dict[str, float]:
+    """What two networks share in convolutions and linear layers of the same name and shape.
+
+    `shared_layers` counts these layers, `copied` those with equal weights; `correlation` is that of all their weights.
+    """
+    ours, theirs = first.state_dict(), second.state_dict()
+    shared = [name for name, w in ours.items() if w.ndim > 1 and name in theirs and theirs[name].shape == w.shape]
+    both = torch.stack([torch.cat([state[name].cpu().flatten() for name in shared]) for state in (ours, theirs)])
+    copied = sum(torch.equal(ours[name].cpu(), theirs[name].cpu()) for name in shared)
+    return {"shared_layers": len(shared), "copied": copied, "correlation": torch.corrcoef(both)[0, 1].item()}

@@ -76,16 +76,23 @@ def test_length_says_how_strong_and_the_map_only_where(network, digits):
     assert torch.allclose(longer, 4 * lengths, rtol=1e-5)
 
 
-def test_a_students_weights_are_its_seeds_and_none_is_the_teachers(workspace, make_run):
-    """The first layers have the teacher's shapes, so copying would be possible."""
-    teacher = train(make_run(level=0, recipe={"epochs": 1, "normalise": True}), workspace)
-    taught = workspace.load_weights(teacher.weights).net.state_dict()
-    weights = {seed: untrained(make_run(level=2, seed=seed), 10).state_dict() for seed in (0, 1)}
-    layers = [name for name, values in weights[0].items() if values.ndim > 1 and taught[name].shape == values.shape]
-    assert len(layers) > 30
-    for name in layers:
-        assert not torch.equal(weights[0][name], taught[name])
-        assert not torch.equal(weights[0][name], weights[1][name])
+def test_weight_overlap_finds_copies(make_run):
+    first, second = (untrained(make_run(level=4, seed=seed), 10) for seed in (0, 1))
+    apart = alignment.weight_overlap(first, second)
+    assert (apart["copied"], abs(apart["correlation"]) < 0.05) == (0, True)
+    second.features[0][0].weight.data = first.features[0][0].weight.data.clone()
+    assert alignment.weight_overlap(first, second)["copied"] == 1
+    whole = alignment.weight_overlap(first, first)
+    assert (whole["copied"], whole["correlation"]) == (whole["shared_layers"], pytest.approx(1))
+
+
+def test_a_student_starts_from_its_seed_whatever_its_method(workspace, make_run):
+    """The teacher has the same first layers, so copying would be possible; with the teacher's own seed the draws are equal."""
+    teacher = train(make_run(level=0, recipe={"epochs": 1, "normalise": True, "learning_rate": 1e-12}), workspace)
+    taught = workspace.load_weights(teacher.weights).net
+    alike = {seed: alignment.weight_overlap(untrained(make_run(level=2, seed=seed), 10), taught) for seed in (0, 1)}
+    assert (alike[1]["copied"], abs(alike[1]["correlation"]) < 0.05) == (0, True)
+    assert alike[0]["correlation"] > 0.99
     at, plain = (starting_point(make_run(level=2, **c), workspace) for c in ({"gamma": 0.8, "teacher": teacher.weights}, {}))
     assert at == plain
 
