@@ -259,7 +259,7 @@ def starting_point(run: Run, workspace: Workspace) -> dict[str, str]:
 
     Paired runs agree in all three, whatever their method.
     """
-    prepare([run], workspace, cores())
+    prepare([run], workspace, threads=1)
     pictures = workspace.pictures(run)
     dataset = _training_set(run, workspace, pictures)
     dataset.set_epoch(1)
