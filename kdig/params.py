@@ -249,7 +249,7 @@ class MonteCarlo(Students):
     level: int = Field(2, ge=1, le=8)
     methods: list[str] = Field(["student", "kd", "kd_ig", "kd_ig_at"], min_length=1)
     share: float = Field(0.8, gt=0, lt=1)
-    repetitions: int = Field(10, ge=3)
+    repetitions: int = Field(10, ge=4)  # Lilliefors' test needs four
 
     def runs(self, teacher: str) -> list[Run]:
         """Every method on every subset."""

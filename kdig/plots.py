@@ -282,15 +282,17 @@ def extrapolated_line(panels: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], y
     return figure
 
 
-def stacked_histograms(bins: pd.DataFrame, means: Mapping[str, float], medians: Mapping[str, float], unit: str) -> Figure:
-    """A panel a method from columns `method`, `bin_low`, `bin_high`, `count`; printed mean solid, printed median dashed."""
+def stacked_histograms(
+    bins: pd.DataFrame, means: Mapping[str, float], medians: Mapping[str, float], unit: str, source: str = "printed"
+) -> Figure:
+    """A panel a method from columns `method`, `bin_low`, `bin_high`, `count`; mean solid, median dashed, from `source`."""
     methods = [name for name in METHODS if name in set(bins.method)]
     figure, axes = plt.subplots(len(methods), 1, figsize=(6.8, 1.45 * len(methods) + 0.5), sharex=True, sharey=True, squeeze=False)
     for axis, method in zip(axes[:, 0], methods):
         rows = bins[bins.method == method]
         axis.bar(rows.bin_low, rows["count"], rows.bin_high - rows.bin_low, align="edge", color=COLOURS[method], ec="white", lw=0.5)
-        axis.axvline(means[method], color="black", lw=1.4, label="mean (printed)")
-        axis.axvline(medians[method], color="black", lw=1.4, ls="--", label="median (printed)")
+        axis.axvline(means[method], color="black", lw=1.4, label=f"mean ({source})")
+        axis.axvline(medians[method], color="black", lw=1.4, ls="--", label=f"median ({source})")
         axis.text(0.01, 0.92, f"{LABELS[method]}: {rows['count'].sum():.0f} runs shown", transform=axis.transAxes, va="top")
         axis.set(ylabel="runs")
         axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
@@ -372,4 +374,63 @@ def two_readings(table: pd.DataFrame, left: str, right: str) -> Figure:
     axes[1].set(xlabel=right)
     axes[0].invert_yaxis()
     axes[1].legend(frameon=False)
+    return figure
+
+
+def banded_curves(table: pd.DataFrame, x_label: str, y_label: str, log: bool = False) -> Figure:
+    """One line for each `curve` of `table` over `x`, with the band from `low` to `high`; `log`: a logarithmic y axis."""
+    figure, axis = plt.subplots(figsize=(5.8, 3.4))
+    names = table.curve.unique()
+    for name, colour in zip(names, sns.color_palette("colorblind", len(names)).as_hex()):
+        line = table[table.curve == name]
+        axis.fill_between(line.x, line.low, line.high, color=colour, alpha=0.2, lw=0)
+        axis.plot(line.x, line.value, color=colour, label=name)
+    axis.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
+    axis.legend(frameon=False)
+    return figure
+
+
+def attention_rows(rows: Mapping[str, Tensor], titles: Sequence[str], below: Mapping[str, Sequence[float]]) -> Figure:
+    """Figure S1's form: a row of maps (K, h, w) for each entry, one scale for all, and the values of `below` under a row's maps."""
+    figure, axes = plt.subplots(len(rows), len(titles), figsize=(1.02 * len(titles) + 1.6, 1.28 * len(rows) + 0.2), squeeze=False)
+    top = max(float(maps.max()) for maps in rows.values())
+    for line, (name, maps) in zip(axes, rows.items()):
+        for column, (axis, shown) in enumerate(zip(line, maps)):
+            image = axis.imshow(shown, cmap="magma", vmin=0, vmax=top)
+            axis.set(xticks=[], yticks=[], xlabel=f"{below[name][column]:.4f}" if name in below else "")
+            axis.xaxis.label.set_fontsize("x-small")
+            sns.despine(ax=axis, left=True, bottom=True)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title, fontsize="small")
+    figure.colorbar(image, ax=axes, label="attention (unit length)", fraction=0.015, pad=0.01)
+    return figure
+
+
+def class_dots(table: pd.DataFrame, classes: Sequence[str], x_label: str) -> Figure:
+    """A row a class, a dot a method: columns `class`, `method`, `value` and its interval, `low` to `high`."""
+    methods = list(table.method.unique())
+    figure, axis = plt.subplots(figsize=(6.8, 0.42 * len(classes) + 1.0))
+    for place, method in enumerate(methods):
+        lines = table[table.method == method].set_index("class").loc[list(classes)]
+        rows = np.arange(len(classes)) + 0.13 * (place - (len(methods) - 1) / 2)
+        error = [lines.value - lines.low, lines.high - lines.value]
+        axis.errorbar(lines.value, rows, xerr=error, fmt="o", ms=4, lw=1, color=COLOURS[method], label=LABELS[method])
+    axis.set(yticks=range(len(classes)), yticklabels=list(classes), xlabel=x_label)
+    axis.set_xlim(left=0)
+    axis.invert_yaxis()
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def method_dots(table: pd.DataFrame, x_label: str, reference: tuple[str, float]) -> Figure:
+    """A row a method with its `value` and interval, `low` to `high`; the `reference` (label, value) as a dashed line."""
+    figure, axis = plt.subplots(figsize=(5.8, 0.35 * len(table) + 1.0))
+    for row, line in enumerate(table.itertuples()):
+        error = [[line.value - line.low], [line.high - line.value]]
+        axis.errorbar(line.value, row, xerr=error, fmt="o", ms=6, capsize=3, color=COLOURS[line.method])
+    axis.axvline(reference[1], color=PAPER, lw=1, ls="--", label=reference[0])
+    axis.set(yticks=range(len(table)), yticklabels=[LABELS[method] for method in table.method], xlabel=x_label)
+    axis.invert_yaxis()
+    axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -248,6 +248,28 @@ def build(level: int, classes: int, width: float) -> MobileNetV2:
     return mobilenet_v2(classes, width) if level == 0 else student(level, classes, width)
 
 
+def untrained(run: Run, classes: int) -> MobileNetV2:
+    """The network that `run` starts from: torch is seeded with the run's seed, and no weight is copied from the teacher."""
+    torch.manual_seed(run.seed)
+    return build(run.level, classes, run.width)
+
+
+def starting_point(run: Run, workspace: Workspace) -> dict[str, str]:
+    """Digests of what `run` starts from: `pictures` that it trains on, initial `weights`, first epoch's `order` and crops.
+
+    Paired runs agree in all three, whatever their method.
+    """
+    prepare([run], workspace, threads=1)
+    pictures = workspace.pictures(run)
+    dataset = _training_set(run, workspace, pictures)
+    dataset.set_epoch(1)
+    drawn = [dataset.order, *(getattr(dataset.views, field.name) for field in fields(dataset.views))]
+    with _LOCK, torch.random.fork_rng():
+        weights = state_hash(untrained(run, len(pictures.data.classes)))
+    order = hashlib.sha256(b"".join(values.cpu().numpy().tobytes() for values in drawn)).hexdigest()[:16]
+    return {"pictures": pictures.training.fingerprint, "weights": weights, "order": order}
+
+
 def signal_spec(run: Run, teacher: Teacher, split: Split) -> SignalSpec:
     """The signals that `run` needs for its training pictures."""
     return SignalSpec(
@@ -279,10 +301,9 @@ def train(run: Run, workspace: Workspace, threads: int = 1, epochs_shown: bool =
     progress = Progress(str(run), run.recipe.epochs) if epochs_shown else None
     # the seed covers initial weights and the teacher's dropout, whatever this process has drawn before
     with _LOCK, thread_count(threads), torch.random.fork_rng():
-        torch.manual_seed(run.seed)
         pictures = workspace.pictures(run)
         data, scored = pictures.data, pictures.scored
-        net = build(run.level, len(data.classes), run.width)
+        net = untrained(run, len(data.classes))
         net = net.to(workspace.device, memory_format=torch.channels_last)
         mean, std = (data.mean, data.std) if run.recipe.normalise else ((0.0,) * 3, (1.0,) * 3)
         model = with_normalisation(net, mean, std)

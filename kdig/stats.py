@@ -1,17 +1,22 @@
 """The statistics that scipy and statsmodels do not give in one call."""
 
 import warnings
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import statsmodels.formula.api as smf
+from numpy.typing import ArrayLike
 from scipy import stats
 from sklearn.metrics import accuracy_score, cohen_kappa_score, recall_score
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestIndPower, TTestPower
 from statsmodels.stats.proportion import proportion_confint
+
+from kdig.recompute import Estimate
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
@@ -60,22 +65,29 @@ def picture_interval(
 
 
 def paired_outcomes(right: Mapping[str, np.ndarray], baseline: str) -> pd.DataFrame:
-    """Each network against `baseline` on the same pictures, from `right`: name -> bool (N,): exact McNemar test, Holm's correction.
+    """Each network against `baseline` on the same pictures, from `right`: name -> bool (N,): `compare_answers`, Holm's correction.
 
-    `only_this` and `only_baseline` count pictures that one of the two gets right; the difference of raw accuracies is in points,
-    with its 95 % Wald interval. The test is about these networks on such pictures, not about other trainings.
+    The test is about these networks on such pictures, not about other trainings.
     """
-    base, rows = right[baseline], []
-    for name, this in right.items():
-        if name == baseline:
-            continue
-        b, c, n = int((this & ~base).sum()), int((base & ~this).sum()), len(base)
-        half = stats.norm.ppf(0.975) * np.sqrt(b + c - (b - c) ** 2 / n) / n
-        p = mcnemar([[0, b], [c, 0]], exact=True).pvalue
-        rows.append({"method": name, "only_this": b, "only_baseline": c, "n": n, "difference": 100 * (b - c) / n})
-        rows[-1] |= {"low": 100 * ((b - c) / n - half), "high": 100 * ((b - c) / n + half), "p": p}
-    table = pd.DataFrame(rows)
+    others = {name: compare_answers(this, right[baseline]) for name, this in right.items() if name != baseline}
+    rows = [{"method": name, **answers, "n": len(right[baseline])} for name, answers in others.items()]
+    table = pd.DataFrame(rows).rename(columns={"only_first": "only_this", "only_second": "only_baseline"})
     return table.assign(p_holm=holm(table.p))
+
+
+def sd_interval(sd: float, freedom: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Chi-square interval of a standard deviation of normal values that was found with `freedom` degrees of freedom."""
+    low, high = (sd * np.sqrt(freedom / stats.chi2.ppf(q, freedom)) for q in (0.5 + confidence / 2, 0.5 - confidence / 2))
+    return float(low), float(high)
+
+
+def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the median between two of the values (binomial, no distribution assumed); (nan, nan) where n is too small.
+
+    At 95 % it needs six values.
+    """
+    low, high = stats.quantile_test(np.asarray(values, dtype=float), p=0.5).confidence_interval(confidence)
+    return float(low), float(high)
 
 
 def summarise(frame: pd.DataFrame, by: str, value: str = "accuracy") -> pd.DataFrame:
@@ -193,3 +205,51 @@ def best_cell(frame: pd.DataFrame, names: Sequence[str], value: str = "validatio
     means = frame.groupby("cell", sort=False)[value].mean().round(9)  # what rounding of sums tells apart is equal
     row = frame[frame.cell == means.idxmax()].iloc[0]
     return {name: float(row[name]) for name in names}
+
+
+def pitman_morgan(x: Sequence[float], y: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Ratio of the variances of *paired* values, x over y, with Morgan's interval and the two-sided p of Pitman's test.
+
+    The variances are equal exactly when x + y and x - y are uncorrelated, so the test is that of their correlation. Like the F
+    test, which supposes independent samples, it supposes normal values.
+    """
+    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    n, ratio = len(a), a.var(ddof=1) / b.var(ddof=1)
+    r = np.corrcoef(a, b)[0, 1]
+    k = 1 + 2 * (1 - r**2) * stats.t.ppf(0.5 + confidence / 2, n - 2) ** 2 / (n - 2)
+    root = np.sqrt(k**2 - 1)
+    return Estimate(float(ratio), float(ratio * (k - root)), float(ratio * (k + root)), float(stats.pearsonr(a + b, a - b).pvalue))
+
+
+def bootstrap_difference(x: Sequence[float], y: Sequence[float], resamples: int = 9_999, seed: int = 0) -> tuple[float, float]:
+    """95 % BCa interval of the mean of x - y, from resampled *pairs*; (nan, nan) when all pairs differ by the same."""
+    difference = np.asarray(x, dtype=float) - np.asarray(y, dtype=float)
+    if np.ptp(difference) == 0:
+        return float("nan"), float("nan")
+    generator = np.random.default_rng(seed)
+    interval = stats.bootstrap((difference,), np.mean, n_resamples=resamples, method="BCa", rng=generator).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def compare_answers(first: ArrayLike, second: ArrayLike) -> dict[str, float]:
+    """McNemar's exact test of two models on the same pictures, from whether each is right (bool, (N,)).
+
+    `only_first` and `only_second` count the pictures that one model alone has right; `difference` is the accuracy of the first
+    minus that of the second in percentage points, `low` to `high` its 95 % interval (Wald's, for pairs).
+    """
+    a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    both, only_a, only_b, none = (int(np.sum(cell)) for cell in (a & b, a & ~b, ~a & b, ~a & ~b))
+    difference = 100 * (only_a - only_b) / len(a)
+    half = stats.norm.ppf(0.975) * 100 * np.sqrt(only_a + only_b - (only_a - only_b) ** 2 / len(a)) / len(a)
+    p = mcnemar([[both, only_a], [only_b, none]], exact=True).pvalue
+    counts = {"only_first": only_a, "only_second": only_b, "difference": difference}
+    return counts | {"low": float(difference - half), "high": float(difference + half), "p": float(p)}
+
+
+def runs_needed(difference: float, sd: float, paired: bool, power: float = 0.8) -> int:
+    """Fewest runs of each method with which a two-sided t test at 0.05 finds `difference` with this power.
+
+    `sd` is that of the paired differences, or, for independent samples, that of one method's runs.
+    """
+    test = TTestPower() if paired else TTestIndPower()
+    return 2 + bisect_left(range(2, 10**7), power, key=lambda n: float(test.power(difference / sd, n, 0.05)))

@@ -1,0 +1,50 @@
+"""How alike two networks' attention is: maps for a whole split, their distance, and how concentrated they are."""
+
+import torch
+from torch import Tensor, nn
+
+from kdig.data import Split
+from kdig.losses import attention_map
+from kdig.models import AttentionTap
+from kdig.signals import Teacher
+
+
+@torch.inference_mode()
+def attention_maps(network: Teacher, split: Split, index: int, batch_size: int = 250) -> tuple[Tensor, Tensor]:
+    """A of Eq. 2 for every picture, after feature block `index`: (N, P) of unit length, and the lengths (N,) before scaling.
+
+    `network` is any stored network, teacher or student, as `Workspace.load_weights` gives it.
+    """
+    maps, lengths = [], []
+    with AttentionTap(network.net, index) as tap:
+        for images in split.images.split(batch_size):
+            network.model((images / 255).to(network.device, memory_format=torch.channels_last))
+            assert tap.output is not None
+            maps.append(attention_map(tap.output).cpu())
+            lengths.append(tap.output.square().mean(1).flatten(1).norm(dim=1).cpu())
+    return torch.cat(maps), torch.cat(lengths)
+
+
+def attention_mse(maps: Tensor, reference: Tensor) -> Tensor:
+    """Mean squared difference over the positions of each map, (N, P) to (N,): the number below a map of Figure S1."""
+    return (maps - reference).square().mean(-1)
+
+
+def effective_positions(maps: Tensor) -> Tensor:
+    """Participation ratio of maps of unit length, (N, P) to (N,): 1 / sum A^4, the number of positions that carry a map.
+
+    A map that is the same everywhere has P, a map with all its length in one position has 1.
+    """
+    return 1 / maps.pow(4).sum(-1)
+
+
+def weight_overlap(first: nn.Module, second: nn.Module) -> dict[str, float]:
+    """What two networks share in convolutions and linear layers of the same name and shape.
+
+    `shared_layers` counts these layers, `copied` those with equal weights; `correlation` is that of all their weights.
+    """
+    ours, theirs = first.state_dict(), second.state_dict()
+    shared = [name for name, w in ours.items() if w.ndim > 1 and name in theirs and theirs[name].shape == w.shape]
+    both = torch.stack([torch.cat([state[name].cpu().flatten() for name in shared]) for state in (ours, theirs)])
+    copied = sum(torch.equal(ours[name].cpu(), theirs[name].cpu()) for name in shared)
+    return {"shared_layers": len(shared), "copied": copied, "correlation": torch.corrcoef(both)[0, 1].item()}
