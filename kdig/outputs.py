@@ -51,9 +51,12 @@ class Outputs:
 
         Each row has `fact` and `value`, and where it applies `low`, `high`, `n`, `p`, and `interval`, which names what `low`
         and `high` are (a 95 % interval if it is left out). `data` says what was measured on, `comparable` whether data and
-        settings are the paper's, so that a claim about its results can be decided.
+        settings are the paper's, so that a claim about its results can be decided; a row that was measured on something else
+        has its own `data` and `comparable`.
         """
-        facts = pd.DataFrame(rows).reindex(columns=FACT).assign(notebook=notebook, data=data, comparable=comparable)
+        common = {"data": data, "comparable": comparable}
+        facts = pd.DataFrame([common | row for row in rows]).reindex(columns=[*FACT, *common])
+        facts.insert(len(FACT), "notebook", notebook)
         facts["interval"] = facts["interval"].astype(object).where(facts["interval"].notna(), "95 % interval")
         atomic_write(self.folder / "facts" / f"{notebook}.csv", lambda part: facts.to_csv(part, index=False))
         return facts

@@ -433,12 +433,12 @@ def _dask(runs: list[Run], workspace: Workspace, workers: int, threads: int) -> 
 @contextmanager
 def thread_count(count: int) -> Iterator[None]:
     """CPU threads of torch for a while."""
-    before = torch.get_numthread_count()
-    torch.set_numthread_count(count)
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_numthread_count(before)
+        torch.set_num_threads(before)
 
 
 @functools.lru_cache

@@ -17,6 +17,31 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
+def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the median by ranks, for any distribution; (nan, nan) for fewer than six values, which cannot give 95 %."""
+    interval = stats.quantile_test(np.asarray(values), p=0.5).confidence_interval(confidence)
+    known = np.isfinite([interval.low, interval.high]).all()
+    return (float(interval.low), float(interval.high)) if known else (float("nan"), float("nan"))
+
+
+def highest_interval(
+    values: Sequence[float], of: int, confidence: float = 0.95, draws: int = 20_000, seed: int = 0
+) -> tuple[float, float]:
+    """Range in which the highest of `of` further runs lies, if runs are normal (Table S15 prints the highest of ten or three).
+
+    Mean and sd, known from `values` alone, are drawn from their posterior under the usual flat prior, so that few values give a
+    wide range; (nan, nan) for fewer than two.
+    """
+    n = len(values)
+    if n < 2:
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    sd = np.std(values, ddof=1) * np.sqrt((n - 1) / rng.chisquare(n - 1, draws))
+    highest = np.mean(values) + sd * (rng.normal(size=draws) / np.sqrt(n) + stats.norm.ppf(rng.random(draws) ** (1 / of)))
+    low, high = np.quantile(highest, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return float(low), float(high)
+
+
 def summarise(frame: pd.DataFrame, by: str, value: str = "accuracy") -> pd.DataFrame:
     """n, mean, sd (n - 1 degrees of freedom), 95 % t interval, minimum and maximum of `value` for each `by`, in given order."""
     rows = []
