@@ -7,6 +7,7 @@ Warm: the networks take turns, after a warm-up, many times. Cold: the first forw
 import argparse
 import copy
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -19,12 +20,10 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdig import KdigError
-from kdig.runs import build, cores, thread_count
-from kdig.stats import median_interval
+from kdig.models import build
 
 Variant = Literal["plain", "channels_last", "bfloat16", "compiled"]
 # an error instead of a silent return to the plain network; every network has compilations of its own
@@ -49,6 +48,9 @@ def parameter_bytes(model: nn.Module, buffers: bool = False) -> int:
 
 def activation_bytes(model: nn.Module, image_size: int, batch: int = 1) -> int:
     """Most bytes that pictures and activations hold at any one time of a forward pass; a library's workspace is not seen."""
+    # imported here since it takes seconds, which the fresh processes of `cold` can do without
+    from torch.distributed._tools.mem_tracker import MemTracker
+
     images = _pictures(model, batch, image_size)
     tracker = MemTracker()
     with tracker, torch.no_grad():
@@ -117,23 +119,17 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def warm(
-    models: Mapping[int, nn.Module], images: Tensor, variant: Variant = "plain", repeats: int = 20, threads: int = 1, seed: int = 0
+    models: Mapping[int, nn.Module], images: Tensor, variant: Variant = "plain", repeats: int = 20, seed: int = 0
 ) -> pd.DataFrame:
     """Interleaved times of `models` (level -> network) on `images` after two passes of each: `level`, `round`, `seconds`."""
-    with thread_count(threads):
-        calls = {level: forward_call(model, images, variant) for level, model in models.items()}
-        interleaved(calls, 2, seed)
-        times = pd.DataFrame(interleaved(calls, repeats, seed))
+    calls = {level: forward_call(model, images, variant) for level, model in models.items()}
+    interleaved(calls, 2, seed)
+    times = pd.DataFrame(interleaved(calls, repeats, seed))
     return times.rename_axis("round").reset_index().melt("round", var_name="level", value_name="seconds")
 
 
 def warm_variants(
-    models: Mapping[int, nn.Module],
-    image_size: int,
-    batches: Sequence[int],
-    variants: Sequence[Variant],
-    repeats: int,
-    threads: int,
+    models: Mapping[int, nn.Module], image_size: int, batches: Sequence[int], variants: Sequence[Variant], repeats: int
 ) -> tuple[pd.DataFrame, list[str]]:
     """`warm` for each variant and batch (columns `variant`, `batch`), and one line for each variant that cannot be run here."""
     frames, missing = [], []
@@ -141,7 +137,7 @@ def warm_variants(
         try:
             for batch in batches:
                 images = _pictures(next(iter(models.values())), batch, image_size)
-                frames.append(warm(models, images, variant, repeats, threads).assign(variant=variant, batch=batch))
+                frames.append(warm(models, images, variant, repeats).assign(variant=variant, batch=batch))
         except Exception as error:
             missing.append(f"{variant}: cannot be run here ({type(error).__name__}: {' '.join(str(error).split())[:120]})")
     frames = [frame for frame in frames if not any(line.startswith(f"{frame.variant[0]}:") for line in missing)]
@@ -169,40 +165,26 @@ def _fresh(command: list[str]) -> list[dict[str, Any]]:
 
 
 def first_passes(levels: Sequence[int], image_size: int, device: str) -> list[dict[str, float]]:
-    """Times of the first pass of one picture through each level's network, in this order, and then of a second pass."""
-    models = {level: build(level, 10, 1.0).to(device) for level in levels}
-    calls = {level: forward_call(model, _pictures(model, 1, image_size)) for level, model in models.items()}
-    return [{"turn": turn, "level": level, "seconds": _seconds(calls[level])} for turn in (1, 2) for level in levels]
+    """Times of the first pass of one picture through each level's network, built just before, and then of a second pass."""
+    calls, rows = {}, []
+    for level in levels:
+        model = build(level, 10, 1.0).to(device)
+        calls[level] = forward_call(model, _pictures(model, 1, image_size))
+        rows.append({"turn": 1, "level": level, "seconds": _seconds(calls[level])})
+    return rows + [{"turn": 2, "level": level, "seconds": _seconds(calls[level])} for level in levels]
 
 
-def summarise(times: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Milliseconds for each `by`: n, median, quartiles `q25`, `q75`, 95 % interval `low` to `high` of the median."""
-    return _medians(times.assign(value=1000 * times.seconds), by)
-
-
-def speedups(times: pd.DataFrame, within: str, by: Sequence[str] = ()) -> pd.DataFrame:
-    """The teacher's time over each network's `within` a round or process: n, median, quartiles, interval, for `by` and level."""
-    keys = [*by, within]
-    teacher = times[times.level == 0].set_index(keys).seconds
-    ratio = teacher.reindex(pd.MultiIndex.from_frame(times[keys])).to_numpy() / times.seconds
-    return _medians(times.assign(value=ratio), [*by, "level"])
-
-
-def _medians(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    rows = []
-    for key, values in frame.groupby(list(by), sort=False).value:
-        q25, median, q75 = values.quantile([0.25, 0.5, 0.75])
-        low, high = median_interval(values.to_list())
-        found = {"n": len(values), "median": median, "q25": q25, "q75": q75, "low": low, "high": high}
-        rows.append(dict(zip(by, key)) | found)
-    return pd.DataFrame(rows)
+def with_speedup(times: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """`times` with `speedup`: the teacher's (level 0) seconds over each row's, within equal `keys` (a round, or a process)."""
+    teacher = times[times.level == 0].set_index(list(keys)).seconds
+    return times.assign(speedup=teacher.reindex(pd.MultiIndex.from_frame(times[list(keys)])).to_numpy() / times.seconds)
 
 
 def device_label(device: str) -> str:
     """The device in words: a GPU's name, or the processor's architecture, vector instructions and cores."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU ({torch.backends.cpu.get_cpu_capability()}, {cores()} cores)"
+    return f"{platform.machine()} CPU ({torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores)"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -213,8 +195,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
-    with thread_count(options.threads):
-        print(json.dumps(first_passes(options.levels, options.image_size, options.device)))
+    torch.set_num_threads(options.threads)
+    print(json.dumps(first_passes(options.levels, options.image_size, options.device)))
     return 0
 
 

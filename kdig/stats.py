@@ -24,6 +24,17 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[
     return (float(interval.low), float(interval.high)) if known else (float("nan"), float("nan"))
 
 
+def medians(frame: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
+    """n, median, quartiles `q25`, `q75`, 95 % interval `low` to `high` of the median of `value` for each `by`, in given order."""
+    rows = []
+    for key, values in frame.groupby(list(by), sort=False)[value]:
+        q25, median, q75 = values.quantile([0.25, 0.5, 0.75])
+        low, high = median_interval(values.to_list())
+        found = {"n": len(values), "median": median, "q25": q25, "q75": q75, "low": low, "high": high}
+        rows.append(dict(zip(by, key)) | found)
+    return pd.DataFrame(rows)
+
+
 def highest_interval(
     values: Sequence[float], of: int, confidence: float = 0.95, draws: int = 20_000, seed: int = 0
 ) -> tuple[float, float]:

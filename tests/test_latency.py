@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from kdig import KdigError, latency
-from kdig.models import LEVELS
+from kdig import KdigError, latency, stats
+from kdig.models import LEVELS, build
 from kdig.paper import published
-from kdig.runs import build
 
 
 def test_macs_of_a_convolution_are_places_times_weights():
@@ -91,9 +90,7 @@ def test_each_time_is_that_of_its_own_call(monkeypatch):
     times = latency.interleaved({0: takes(8.0), 1: takes(2.0)}, 7)
     assert times == {0: [8.0] * 7, 1: [2.0] * 7}
     frame = pd.DataFrame(times).rename_axis("round").reset_index().melt("round", var_name="level", value_name="seconds")
-    ratios = latency.speedups(frame, "round").set_index("level")
-    assert ratios["median"].to_dict() == {0: 1.0, 1: 4.0}
-    assert latency.summarise(frame, ["level"])["median"].tolist() == [8000, 2000]
+    assert latency.with_speedup(frame, ["round"]).groupby("level").speedup.unique().to_dict() == {0: [1.0], 1: [4.0]}
 
 
 def test_speedups_are_taken_within_a_round_and_a_group():
@@ -105,7 +102,8 @@ def test_speedups_are_taken_within_a_round_and_a_group():
         for i, d in enumerate(drift)
         for level in (0, 3)
     ]
-    table = latency.speedups(pd.DataFrame(rows).sample(frac=1, random_state=0), "round", ["batch"])
+    times = pd.DataFrame(rows).sample(frac=1, random_state=0)
+    table = stats.medians(latency.with_speedup(times, ["batch", "round"]), ["batch", "level"], "speedup")
     student = table[table.level == 3].set_index("batch")
     assert student[["median", "low", "high"]].loc[4].tolist() == [4, 4, 4]
     assert student[["median", "low", "high"]].loc[1].tolist() == [1, 1, 1]
@@ -138,7 +136,7 @@ def test_variant_that_cannot_be_run_is_one_line_and_the_rest_goes_on(monkeypatch
         raise RuntimeError("no compiler\non this machine")
 
     monkeypatch.setattr(torch, "compile", refuses)
-    times, missing = latency.warm_variants({8: build(8, 10, 0.25)}, 8, [1, 2], ["plain", "compiled"], 6, 1)
+    times, missing = latency.warm_variants({8: build(8, 10, 0.25)}, 8, [1, 2], ["plain", "compiled"], 6)
     assert missing == ["compiled: cannot be run here (RuntimeError: no compiler on this machine)"]
     assert times[["variant", "batch"]].drop_duplicates().values.tolist() == [["plain", 1], ["plain", 2]]
 
@@ -160,5 +158,5 @@ def test_processes_are_counted_and_their_last_line_is_read(monkeypatch):
 
 
 def test_process_that_fails_says_why():
-    with pytest.raises(KdigError, match="no student at level 12"):
-        latency.cold([12], repeats=1)
+    with pytest.raises(KdigError, match="in a fresh process failed: ValueError: no such device"):
+        latency._fresh([sys.executable, "-c", "raise ValueError('no such device')"])

@@ -78,6 +78,15 @@ def test_interval_of_the_median_is_by_ranks():
     assert all(np.isnan(stats.median_interval([1.0, 2.0, 3.0, 4.0, 5.0])))  # 1 - 2 / 2**5 is less than 95 %
 
 
+def test_medians_keep_groups_apart_whatever_their_order():
+    frame = pd.DataFrame({"b": [9] * 7 + [1] * 7, "a": ["x"] * 14, "v": [*range(7), *range(100, 107)]})
+    table = stats.medians(frame, ["a", "b"], "v")
+    assert table[["a", "b", "n", "median", "q25", "q75", "low", "high"]].values.tolist() == [
+        ["x", 9, 7, 3, 1.5, 4.5, 0, 6],
+        ["x", 1, 7, 103, 101.5, 104.5, 100, 106],
+    ]
+
+
 def test_highest_of_further_runs_covers_as_often_as_it_says():
     rng = np.random.default_rng(5)
     hits = 0
