@@ -254,7 +254,7 @@ def speedup_against_size(table: pd.DataFrame) -> Figure:
             line = table[table.way == way].sort_values(column)
             bars = np.nan_to_num([line.speedup - line.low, line.high - line.speedup]).clip(min=0)
             axis.errorbar(line[column], line.speedup, bars, fmt=f"{mark}-", ms=5, lw=1.2, capsize=2, color=colour, label=way)
-        axis.axline((1, 1), slope=1, color=PAPER, ls=":", lw=1, label="equal")
+        axis.axline((1, 1), (10, 10), color=PAPER, ls=":", lw=1, label="equal")
         axis.set(xscale="log", yscale="log", xlabel=f"{label} (x)")
     axes[0].set_ylabel("speed-up over the teacher (x)")
     handles, names = axes[0].get_legend_handles_labels()
