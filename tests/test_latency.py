@@ -141,20 +141,21 @@ def test_variant_that_cannot_be_run_is_one_line_and_the_rest_goes_on(monkeypatch
     assert times[["variant", "batch"]].drop_duplicates().values.tolist() == [["plain", 1], ["plain", 2]]
 
 
-def test_fresh_process_times_each_network_in_the_given_order():
-    times = latency.cold([8, 7], repeats=1, image_size=8)
-    assert times.level.tolist() == [8, 7, 8, 7]
-    assert times.turn.tolist() == [1, 1, 2, 2]
-    assert times.seconds.gt(0).all()
-    assert set(times.process) == {0}
+def test_command_prints_a_first_and_a_second_pass_in_the_given_order(capsys):
+    assert latency.main(["8", "7", "--image-size", "8"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["turn"], row["level"]) for row in rows] == [(1, 8), (1, 7), (2, 8), (2, 7)]
+    assert all(row["seconds"] > 0 for row in rows)
 
 
 def test_processes_are_counted_and_their_last_line_is_read(monkeypatch):
     rows = [{"turn": 1, "level": 0, "seconds": 0.5}]
     program = f"print('a warning of some library'); print({json.dumps(json.dumps(rows))})"
     assert latency._fresh([sys.executable, "-c", program]) == rows
-    monkeypatch.setattr(latency, "_fresh", lambda command: rows)
-    assert latency.cold([0], repeats=3).process.tolist() == [0, 1, 2]
+    commands = []
+    monkeypatch.setattr(latency, "_fresh", lambda command: commands.append(command) or rows)
+    assert latency.cold([0, 8], repeats=3, threads=2).process.tolist() == [0, 1, 2]
+    assert commands[0][1:] == ["-m", "kdig.latency", "0", "8", "--image-size", "32", "--threads", "2", "--device", "cpu"]
 
 
 def test_process_that_fails_says_why():
