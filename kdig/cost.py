@@ -9,8 +9,9 @@ import torch
 import yaml
 from torch.nn import functional as F
 
+from kdig.models import build
 from kdig.params import NOTEBOOKS, Experiment, Students, check
-from kdig.runs import Run, Workspace, build, thread_count
+from kdig.runs import Run, Workspace, thread_count
 from kdig.settings import parameter_files
 from kdig.signals import SignalSpec, Teacher
 

@@ -42,6 +42,11 @@ def student(level: int, num_classes: int = 10, width: float = 1.0) -> MobileNetV
     return net
 
 
+def build(level: int, classes: int, width: float) -> MobileNetV2:
+    """An untrained network: the teacher at level 0, a student otherwise."""
+    return mobilenet_v2(classes, width) if level == 0 else student(level, classes, width)
+
+
 def output_features(net: MobileNetV2) -> int:
     """Channels that leave the last feature block."""
     return int(net.features[-1].out_channels)

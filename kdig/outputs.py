@@ -1,7 +1,6 @@
 """`outputs/<profile>`: the tables, figures and facts that notebooks leave for each other and for the report, each written whole."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -47,14 +46,17 @@ class Outputs:
         plt.close(figure)
         return figure
 
-    def facts(self, notebook: str, data: str, comparable: bool | Sequence[bool], rows: list[dict[str, object]]) -> pd.DataFrame:
+    def facts(self, notebook: str, data: str, comparable: bool, rows: list[dict[str, object]]) -> pd.DataFrame:
         """Write `facts/<notebook>.csv`, the measured side of the claims.
 
         Each row has `fact` and `value`, and where it applies `low`, `high`, `n`, `p`, and `interval`, which names what `low`
         and `high` are (a 95 % interval if it is left out). `data` says what was measured on, `comparable` whether data and
-        settings are the paper's, so that a claim about its results can be decided: for all rows, or for each.
+        settings are the paper's, so that a claim about its results can be decided; a row that was measured on something else
+        has its own `data` and `comparable`.
         """
-        facts = pd.DataFrame(rows).reindex(columns=FACT).assign(notebook=notebook, data=data, comparable=comparable)
+        common = {"data": data, "comparable": comparable}
+        facts = pd.DataFrame([common | row for row in rows]).reindex(columns=[*FACT, *common])
+        facts.insert(len(FACT), "notebook", notebook)
         facts["interval"] = facts["interval"].astype(object).where(facts["interval"].notna(), "95 % interval")
         atomic_write(self.folder / "facts" / f"{notebook}.csv", lambda part: facts.to_csv(part, index=False))
         return facts

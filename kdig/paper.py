@@ -59,9 +59,9 @@ def decide(claims: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(facts: list[dict[str, Any]], comparable: bool) -> dict[str, str]:
-    """Fact -> verdict of the first claim that it decides, for a column beside a table."""
-    columns = ["fact", "value", "low", "high", "interval", "n", "p"]
-    measured = pd.DataFrame(facts).reindex(columns=columns).assign(comparable=comparable, data="")
+    """Fact -> verdict of the first claim that it decides, for a column beside a table; a fact's own `comparable` goes first."""
+    columns = ["fact", "value", "low", "high", "interval", "n", "p", "comparable", "data"]
+    measured = pd.DataFrame([{"comparable": comparable, "data": ""} | fact for fact in facts]).reindex(columns=columns)
     table = claims()
     decided = decide(table[table.fact.isin(measured.fact)].drop_duplicates("fact"), measured)
     return dict(zip(decided.fact, decided.verdict))

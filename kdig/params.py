@@ -19,6 +19,7 @@ from kdig import KdigError
 from kdig.attribution import Baseline, Output, Rule
 from kdig.data import CIFAR10_CLASSES, DATASETS, Dataset, stratified
 from kdig.imagenet import Resize, Source, load_subset, stand_in
+from kdig.latency import Variant
 from kdig.losses import Reduction
 from kdig.models import load_released_checkpoint
 from kdig.runs import METHODS, Engine, Result, Run, Workspace, cores, execute
@@ -29,18 +30,9 @@ from kdig.training import Recipe
 
 # parameters that say which runs are made, and where, but not what a run gives
 _FREE = {"root", "download", "device", "engine", "workers", "threads", "seed", "evaluate_every"}
-_FREE |= {
-    "subset_root",
-    "checkpoints",
-    "seeds",
-    "methods",
-    "levels",
-    "repetitions",
-    "temperatures",
-    "alphas",
-    "probabilities",
-    "gammas",
-}
+_FREE |= {"seeds", "methods", "levels", "repetitions", "temperatures", "alphas", "probabilities", "gammas"}
+_FREE |= {"latency_batches", "latency_repeats", "latency_threads", "latency_variants", "cold_repeats", "training_batch"}
+_FREE |= {"subset_root", "checkpoints"}
 
 
 class Experiment(Settings):
@@ -236,6 +228,18 @@ class Sweep(Students):
     levels: list[Annotated[int, Field(ge=1, le=8)]] = Field([1, 2, 3, 4, 5, 6, 7, 8], min_length=2)
     methods: list[str] = Field(["student", "kd", "ig", "kd_ig"], min_length=1)
     seeds: list[int] = Field([0, 1], min_length=2)
+    latency_batches: list[Annotated[int, Field(ge=1)]] = Field([1, 64], min_length=1)
+    latency_repeats: int = Field(20, ge=6)
+    latency_threads: int = Field(1, ge=1)
+    latency_variants: list[Variant] = Field(["plain", "channels_last", "bfloat16", "compiled"], min_length=1)
+    cold_repeats: int = Field(10, ge=6)
+    training_batch: int = Field(64, ge=2)
+
+    @model_validator(mode="after")
+    def _plain(self) -> Self:
+        if "plain" not in self.latency_variants:
+            raise ValueError("latency_variants must hold 'plain', to which the others are compared")
+        return self
 
     def runs(self, teacher: str) -> list[Run]:
         """Every method at every level for every seed."""

@@ -247,23 +247,85 @@ def null_spread(
     return figure
 
 
-def compression_curves(table: pd.DataFrame, speedup: pd.DataFrame, detail: tuple[float, float]) -> Figure:
-    """Left: accuracy (`factor`, `method`, `accuracy`) and, dashed, speed-up (`factor`, `speedup`); right: accuracy in `detail`."""
-    figure, (axis, near) = plt.subplots(1, 2, figsize=(11.5, 3.9), width_ratios=(1.5, 1))
-    for method in [name for name in METHODS if name in set(table.method)]:
-        line = table[table.method == method].sort_values("factor")
-        axis.plot(line.factor, line.accuracy, marker="o", ms=4, color=COLOURS[method], label=LABELS[method])
-        part = line[line.factor.between(*detail)]
-        near.plot(part.factor, part.accuracy, marker="o", ms=4, color=COLOURS[method])
+def compression_curves(table: pd.DataFrame, speedup: pd.DataFrame, detail: tuple[float, float], teacher: float) -> Figure:
+    """Figure 5: accuracy over compression, `detail` in an inset; the teacher's at 1x; speed-up dashed on the right axis.
+
+    `table`: `factor`, `method`, `accuracy` (percent) and, for bars, `low`, `high`; `speedup`: `factor`, `speedup`.
+    """
+    figure, axis = plt.subplots(figsize=(9.5, 5.0))
     right = axis.twinx()
-    right.plot(speedup.factor, speedup.speedup, ls="--", marker="s", ms=3, color=PAPER, label="speed-up (right axis)")
-    right.plot(speedup.factor, speedup.factor, ls=":", lw=1, color=PAPER, label="speed-up = compression")
-    right.set(ylabel="speed-up (x)", ylim=(0, 115))
+    near = right.inset_axes((0.09, 0.27, 0.42, 0.38), zorder=5)
+    _accuracy_lines(axis, table)
+    _accuracy_lines(near, table[table.factor.between(*detail)])
+    axis.plot(1, teacher, "D", ms=7, color="black", label="Teacher")
+    values = [*table.accuracy, teacher]
+    axis.set(xscale="log", xlabel="compression factor (x)", ylabel="test accuracy (%)")
+    axis.set_ylim(min(values) - 0.12 * np.ptp(values), max(values) + 0.08 * np.ptp(values))
+    right.plot([1, *speedup.factor], [1, *speedup.speedup], ls="--", marker="s", ms=3, color=PAPER, label="speed-up (right axis)")
+    right.plot([1, *speedup.factor], [1, *speedup.factor], ls=":", lw=1, color=PAPER, label="speed-up = compression")
+    right.set(ylabel="speed-up (x)", ylim=(0, 1.12 * speedup.speedup.max()))
     sns.despine(ax=right, right=False)
-    axis.set(xscale="log", xlabel="compression factor (x)", ylabel="test accuracy (%)", ylim=(45, 96))
-    near.set(xlabel="compression factor (x)", ylabel="test accuracy (%)", title="detail")
-    handles = [line for shown in (axis, right) for line in shown.get_lines()]
-    figure.legend(handles, [str(line.get_label()) for line in handles], frameon=False, ncols=6, loc="outside upper center")
+    handles = [line for shown in (axis, right) for line in shown.get_legend_handles_labels()[0]]
+    names = [name for shown in (axis, right) for name in shown.get_legend_handles_labels()[1]]
+    figure.legend(handles, names, frameon=False, ncols=4, loc="outside upper center")
+    return figure
+
+
+def _accuracy_lines(axis: Axes, table: pd.DataFrame) -> None:
+    """Lines with bars, moved apart by three per cent so that bars stay visible; the scale follows the means."""
+    methods = [name for name in METHODS if name in set(table.method)]
+    for shift, method in zip(np.linspace(-1, 1, len(methods)), methods):
+        line = table[table.method == method].sort_values("factor")
+        bars = (line.accuracy - line.low, line.high - line.accuracy) if "low" in line else None
+        x = line.factor * 1.03**shift
+        axis.errorbar(x, line.accuracy, bars, fmt="o-", ms=4, elinewidth=0.9, color=COLOURS[method], label=LABELS[method])
+    if len(table):
+        room = 0.15 * max(float(np.ptp(table.accuracy)), 0.5)
+        axis.set_ylim(table.accuracy.min() - room, table.accuracy.max() + room)
+    axis.tick_params(labelsize="small")
+
+
+def speedup_against_size(table: pd.DataFrame) -> Figure:
+    """Speed-up over the ratio of operations and of parameters, log-log, equality dotted.
+
+    Columns: `way` (a line each), `mac_ratio`, `factor`, `speedup` and its interval `low`, `high` (nan: no bar).
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.4), sharey=True)
+    colours = sns.color_palette("colorblind", table.way.nunique()).as_hex()
+    ratios = {"mac_ratio": "teacher's operations over the student's", "factor": "teacher's parameters over the student's"}
+    for axis, (column, label) in zip(axes, ratios.items()):
+        for way, colour, mark in zip(table.way.unique(), colours, "osD^vP"):
+            line = table[table.way == way].sort_values(column)
+            bars = np.nan_to_num([line.speedup - line.low, line.high - line.speedup]).clip(min=0)
+            axis.errorbar(line[column], line.speedup, bars, fmt=f"{mark}-", ms=5, lw=1.2, capsize=2, color=colour, label=way)
+        axis.axline((1, 1), (10, 10), color=PAPER, ls=":", lw=1, label="equal")
+        axis.set(xscale="log", yscale="log", xlabel=f"{label} (x)")
+    axes[0].set_ylabel("speed-up over the teacher (x)")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, frameon=False, ncols=3, loc="outside upper center")
+    return figure
+
+
+def device_times(table: pd.DataFrame) -> Figure:
+    """Figure S5's form: training (solid, left) and inference time (dashed, right) a picture over the compression factor.
+
+    Columns, in ms: `factor`, `training`, and for each batch size `inference_<n>` with quartiles `q25_<n>`, `q75_<n>`.
+    """
+    figure, axis = plt.subplots(figsize=(7.5, 4.0))
+    right, line = axis.twinx(), table.sort_values("factor")
+    axis.plot(line.factor, line.training, "o-", color=COLOURS["student"], label="training (left axis)")
+    batches = [name.removeprefix("inference_") for name in table.columns if name.startswith("inference_")]
+    for batch, method in zip(batches, ("kd", "ig", "at", "kd_ig")):
+        middle = line[f"inference_{batch}"]
+        bars = [middle - line[f"q25_{batch}"], line[f"q75_{batch}"] - middle]
+        name = f"inference, batch {batch} (right axis)"
+        right.errorbar(line.factor, middle, bars, fmt="s--", ms=4, capsize=2, color=COLOURS[method], label=name)
+    axis.set(xscale="log", xlabel="compression factor (x)", ylabel="training (ms a picture)", ylim=(0, None))
+    right.set(ylabel="inference (ms a picture)", ylim=(0, None))
+    sns.despine(ax=right, right=False)
+    handles = [handle for shown in (axis, right) for handle in shown.get_legend_handles_labels()[0]]
+    names = [name for shown in (axis, right) for name in shown.get_legend_handles_labels()[1]]
+    figure.legend(handles, names, frameon=False, ncols=3, loc="outside upper center")
     return figure
 
 

@@ -31,7 +31,7 @@ from kdig.attribution import Baseline, Output, Rule
 from kdig.data import Dataset, Split, load_dataset, stratified, stratified_rows
 from kdig.files import atomic_write
 from kdig.losses import DistillationLoss, Reduction
-from kdig.models import LEVELS, AttentionTap, count_parameters, mobilenet_v2, state_hash, student, with_normalisation
+from kdig.models import LEVELS, AttentionTap, build, count_parameters, state_hash, with_normalisation
 from kdig.progress import Progress
 from kdig.signals import IGDataset, Kind, Pairing, Signals, SignalSpec, Teacher, load_signal, precompute, signal_path
 from kdig.training import Epoch, Recipe, fit, predict
@@ -241,11 +241,6 @@ class Workspace:
 @functools.lru_cache(maxsize=2)
 def _dataset(name: str, root: Path, image_size: int, cache: Path, download: bool) -> Dataset:
     return load_dataset(name, root, image_size, cache=cache, download=download)
-
-
-def build(level: int, classes: int, width: float) -> MobileNetV2:
-    """An untrained network: the teacher at level 0, a student otherwise."""
-    return mobilenet_v2(classes, width) if level == 0 else student(level, classes, width)
 
 
 def untrained(run: Run, classes: int) -> MobileNetV2:

@@ -124,3 +124,14 @@ def test_report_stands_alone_and_escapes_its_texts(tmp_path, monkeypatch):
     assert 'data-verdict="not run" aria-pressed="false"><b>1</b>' in page
     assert "http" not in page.replace("http-equiv", "")  # nothing is loaded from elsewhere
     assert all(word in page for word in VERDICTS)
+
+
+def test_a_fact_can_say_for_itself_what_it_was_measured_on_and_whether_that_decides(tmp_path):
+    out = Outputs(tmp_path)
+    rows = [{"fact": "a", "value": 1.0}, {"fact": "b", "value": 2.0, "data": "noise on a CPU", "comparable": True}]
+    written = out.facts("05_compression", "digits", False, rows).set_index("fact")
+    assert written.comparable.tolist() == [False, True]
+    assert written.data.tolist() == ["digits", "noise on a CPU"]
+    claim = {**CLAIM, "kind": "measurement", "rule": "equal", "tolerance": 0.1, "n": None}
+    table = pd.DataFrame([{**claim, "fact": "a"}, {**claim, "fact": "b"}])
+    assert decide(table, out.all_facts()).verdict.tolist() == ["not run", "reproduced"]

@@ -132,3 +132,12 @@ def test_only_the_papers_own_settings_decide_its_results(monkeypatch):
         assert not params.Ablation(**values | changed).is_papers("04_ablation"), changed
     monkeypatch.setattr(params.Ablation, "data", lambda self: SimpleNamespace(is_cifar10=False))
     assert not params.Ablation(**values).is_papers("04_ablation")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("latency_variants", ["channels_last"]), ("latency_variants", ["plain", "int8"]), ("latency_batches", [0]),
+     ("cold_repeats", 5), ("latency_repeats", 5), ("training_batch", 1), ("levels", [9, 1]), ("latency_batches", [1, 1])],
+)  # fmt: skip
+def test_timing_parameters_are_checked(name, value):
+    assert name in message(params.Sweep, **{name: value})

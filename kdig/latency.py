@@ -1,0 +1,204 @@
+"""How large and how fast a network is (section 4.3): operations, memory, and the time of a forward pass, warm and cold.
+
+Warm: the networks take turns, after a warm-up, many times. Cold: the first forward pass of each network in a process of its own
+(`python -m kdig.latency 0 1 2`), as the released `analyze_models` takes it. Level 0 is the teacher, 1 to 8 the students.
+"""
+
+import argparse
+import copy
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from kdig import KdigError
+from kdig.models import build
+
+Variant = Literal["plain", "channels_last", "bfloat16", "compiled"]
+# an error instead of a silent return to the plain network; every network has compilations of its own
+_COMPILE: dict[str, Any] = {"fullgraph": True, "isolate_recompiles": True}
+# the GPUs of section 3.7: only there can a time in milliseconds be set beside Table S9
+PAPERS_GPUS = ("RTX 3090", "RTX 3060 Ti", "RTX A5000")
+Key = TypeVar("Key")
+
+
+def macs(model: nn.Module, image_size: int) -> int:
+    """Multiply-accumulate operations of convolutions and linear layers for one picture of `image_size` pixels a side."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(_pictures(model, 1, image_size))
+    return int(counter.get_total_flops()) // 2
+
+
+def parameter_bytes(model: nn.Module, buffers: bool = False) -> int:
+    """Bytes of the parameters, with `buffers` also of batch norm's statistics."""
+    held = [*model.parameters(), *(model.buffers() if buffers else ())]
+    return sum(tensor.numel() * tensor.element_size() for tensor in held)
+
+
+def activation_bytes(model: nn.Module, image_size: int, batch: int = 1) -> int:
+    """Most bytes that pictures and activations hold at any one time of a forward pass; a library's workspace is not seen."""
+    # imported here since it takes seconds, which the fresh processes of `cold` can do without
+    from torch.distributed._tools.mem_tracker import MemTracker
+
+    images = _pictures(model, batch, image_size)
+    tracker = MemTracker()
+    with tracker, torch.no_grad():
+        model.eval()(images)
+    peak = tracker.get_tracker_snapshot("peak")[images.device]
+    return int(peak["Activation"]) + images.numel() * images.element_size()
+
+
+def size_table(levels: Sequence[int], image_size: int, width: float, classes: int) -> pd.DataFrame:
+    """One row a level: parameters, factor (Table S5), mega-MACs with their ratio to the teacher's, KiB by kind."""
+    rows = []
+    for level in [0, *(level for level in levels if level)]:
+        net = build(level, classes, width)
+        rows.append(
+            {
+                "level": level,
+                "parameters": parameter_bytes(net) // 4,
+                "mmacs": macs(net, image_size) / 1e6,
+                "parameters_kib": parameter_bytes(net) / 1024,
+                "with_buffers_kib": parameter_bytes(net, buffers=True) / 1024,
+                "activations_kib": activation_bytes(net, image_size) / 1024,
+            }
+        )
+    table = pd.DataFrame(rows)
+    table.insert(1, "factor", table.parameters[0] / table.parameters)
+    table.insert(2, "mac_ratio", table.mmacs[0] / table.mmacs)
+    return table
+
+
+def _pictures(model: nn.Module, batch: int, image_size: int) -> Tensor:
+    return torch.rand(batch, 3, image_size, image_size, device=next(model.parameters()).device)
+
+
+def forward_call(model: nn.Module, images: Tensor, variant: Variant = "plain") -> Callable[[], None]:
+    """A call that takes `images` (N, 3, H, W) through a copy of `model` and comes back when the device has finished."""
+    net = copy.deepcopy(model).eval()
+    if variant == "channels_last":
+        net, images = net.to(memory_format=torch.channels_last), images.contiguous(memory_format=torch.channels_last)
+    elif variant == "bfloat16":
+        net, images = net.to(torch.bfloat16), images.to(torch.bfloat16)
+    run = torch.compile(net, **_COMPILE) if variant == "compiled" else net
+
+    def call() -> None:
+        with torch.inference_mode():
+            run(images)
+        if images.is_cuda:
+            torch.cuda.synchronize(images.device)
+
+    return call
+
+
+def interleaved(calls: Mapping[Key, Callable[[], object]], repeats: int, seed: int = 0) -> dict[Key, list[float]]:
+    """Seconds of each call, `repeats` times: all take a turn in each round, in an order drawn anew, so that drift meets all."""
+    names, order = list(calls), np.random.default_rng(seed)
+    times: dict[Key, list[float]] = {name: [] for name in names}
+    for _ in range(repeats):
+        for i in order.permutation(len(names)):
+            times[names[i]].append(_seconds(calls[names[i]]))
+    return times
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def warm(
+    models: Mapping[int, nn.Module], images: Tensor, variant: Variant = "plain", repeats: int = 20, seed: int = 0
+) -> pd.DataFrame:
+    """Interleaved times of `models` (level -> network) on `images` after two passes of each: `level`, `round`, `seconds`."""
+    calls = {level: forward_call(model, images, variant) for level, model in models.items()}
+    interleaved(calls, 2, seed)
+    times = pd.DataFrame(interleaved(calls, repeats, seed))
+    return times.rename_axis("round").reset_index().melt("round", var_name="level", value_name="seconds")
+
+
+def warm_variants(
+    models: Mapping[int, nn.Module], image_size: int, batches: Sequence[int], variants: Sequence[Variant], repeats: int
+) -> tuple[pd.DataFrame, list[str]]:
+    """`warm` for each variant and batch (columns `variant`, `batch`), and one line for each variant that cannot be run here."""
+    frames, missing = [], []
+    for variant in variants:
+        try:
+            for batch in batches:
+                images = _pictures(next(iter(models.values())), batch, image_size)
+                frames.append(warm(models, images, variant, repeats).assign(variant=variant, batch=batch))
+        except Exception as error:
+            missing.append(f"{variant}: cannot be run here ({type(error).__name__}: {' '.join(str(error).split())[:120]})")
+    frames = [frame for frame in frames if not any(line.startswith(f"{frame.variant[0]}:") for line in missing)]
+    return pd.concat(frames, ignore_index=True), missing
+
+
+def cold(order: Sequence[int], repeats: int, image_size: int = 32, threads: int = 1, device: str = "cpu") -> pd.DataFrame:
+    """First and second passes of one picture in `repeats` fresh processes: `process`, `turn` (1, 2), `level`, `seconds`.
+
+    Networks are those of the paper's size, timed in the given `order`; nothing is run before. Raises `KdigError` when a process
+    fails.
+    """
+    options = ["--image-size", str(image_size), "--threads", str(threads), "--device", device]
+    command = [sys.executable, "-m", "kdig.latency", *map(str, order), *options]
+    frames = [pd.DataFrame(_fresh(command)).assign(process=process) for process in range(repeats)]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _fresh(command: list[str]) -> list[dict[str, Any]]:
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    if done.returncode:
+        raise KdigError(f"timing in a fresh process failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    rows: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return rows
+
+
+def first_passes(levels: Sequence[int], image_size: int, device: str) -> list[dict[str, float]]:
+    """Times of the first pass of one picture through each level's network, built just before, and then of a second pass."""
+    calls, rows = {}, []
+    for level in levels:
+        model = build(level, 10, 1.0).to(device)
+        calls[level] = forward_call(model, _pictures(model, 1, image_size))
+        rows.append({"turn": 1, "level": level, "seconds": _seconds(calls[level])})
+    return rows + [{"turn": 2, "level": level, "seconds": _seconds(calls[level])} for level in levels]
+
+
+def with_speedup(times: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """`times` with `speedup`: the teacher's (level 0) seconds over each row's, within equal `keys` (a round, or a process)."""
+    teacher = times[times.level == 0].set_index(list(keys)).seconds
+    return times.assign(speedup=teacher.reindex(pd.MultiIndex.from_frame(times[list(keys)])).to_numpy() / times.seconds)
+
+
+def device_label(device: str) -> str:
+    """The device in words: a GPU's name, or the processor's architecture, vector instructions and cores."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU ({torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores)"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the times of `first_passes` in this process as one line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m kdig.latency", description="first forward pass of each network, in seconds")
+    parser.add_argument("levels", type=int, nargs="+", help="0: the teacher; 1 to 8: the students; timed in this order")
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    print(json.dumps(first_passes(options.levels, options.image_size, options.device)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""Counts against numbers worked out by hand; timing against a clock of our own: no assertion depends on this machine."""
+
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from kdig import KdigError, latency, stats
+from kdig.models import LEVELS, build
+from kdig.paper import published
+
+
+def test_macs_of_a_convolution_are_places_times_weights():
+    # 6x6 outputs of a 3x3 kernel over 8x8 pictures; two groups of 2 channels would halve the input channels
+    assert latency.macs(nn.Conv2d(3, 4, 3), 8) == 6 * 6 * 4 * 3 * 9
+    depthwise = nn.Sequential(nn.Conv2d(3, 6, 1, bias=False), nn.Conv2d(6, 6, 3, padding=1, groups=6, stride=2))
+    assert latency.macs(depthwise, 8) == 8 * 8 * 6 * 3 + 4 * 4 * 6 * 9
+    assert latency.macs(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16, 10)), 4) == 480
+
+
+@pytest.mark.parametrize("level", [0, *LEVELS])
+def test_macs_of_the_papers_networks_are_those_counted_elsewhere(level):
+    """The published table's column was computed by another program."""
+    assert latency.macs(build(level, 10, 1.0), 32) == published("s5_architectures").macs_32x32_recomputed[level]
+
+
+def test_bytes_of_parameters_and_buffers():
+    net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5))
+    weights, statistics = 3 * 5 * 9 + 5 + 2 * 5, 2 * 5
+    assert latency.parameter_bytes(net) == 4 * weights
+    assert latency.parameter_bytes(net, buffers=True) == 4 * (weights + statistics) + 8  # and a 64-bit counter
+    assert latency.parameter_bytes(net.to(torch.bfloat16)) == 2 * weights
+
+
+def test_peak_of_activations_is_that_worked_out_by_hand():
+    pointwise = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 8, 1), nn.Conv2d(8, 4, 1))
+    # while the second layer works, the picture (3 channels), its input (16) and its output (8) are held; then 16 is let go
+    assert latency.activation_bytes(pointwise, 8) == 4 * 64 * (3 + 16 + 8)
+    assert latency.activation_bytes(pointwise, 8, batch=5) == 5 * latency.activation_bytes(pointwise, 8)
+    # in place: no second copy
+    assert latency.activation_bytes(nn.Sequential(nn.Conv2d(3, 16, 1), nn.ReLU(inplace=True)), 8) == 4 * 64 * (3 + 16)
+    assert latency.activation_bytes(nn.Sequential(nn.Conv2d(3, 16, 1), nn.ReLU()), 8) == 4 * 64 * (3 + 16 + 16)
+
+
+def test_size_table_starts_at_the_teacher():
+    table = latency.size_table([2, 8], 8, 0.25, 10)
+    assert table.level.tolist() == [0, 2, 8]
+    assert (table.factor[0], table.mac_ratio[0]) == (1, 1)
+    assert table.factor.is_monotonic_increasing and table.activations_kib.gt(0).all()  # noqa: PT018
+
+
+@pytest.fixture
+def calls():
+    seen = []
+    return seen, {name: lambda name=name: seen.append(name) for name in "abc"}
+
+
+def test_networks_take_turns(calls):
+    seen, named = calls
+    times = latency.interleaved(named, 40, seed=1)
+    rounds = np.array(seen).reshape(40, 3)
+    assert all(sorted(line) == ["a", "b", "c"] for line in rounds)
+    assert {name: len(values) for name, values in times.items()} == {"a": 40, "b": 40, "c": 40}
+    # each comes first, and last, in some rounds: no network always follows the same one
+    assert set(rounds[:, 0]) == set(rounds[:, 2]) == {"a", "b", "c"}
+
+
+def test_order_of_turns_belongs_to_the_seed(calls):
+    seen, named = calls
+    for seed in (1, 1, 2):
+        latency.interleaved(named, 10, seed)
+    first, again, other = np.array(seen).reshape(3, 30).tolist()
+    assert first == again != other
+
+
+def test_each_time_is_that_of_its_own_call(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: clock[0])
+
+    def takes(seconds):
+        def call():
+            clock[0] += seconds
+
+        return call
+
+    times = latency.interleaved({0: takes(8.0), 1: takes(2.0)}, 7)
+    assert times == {0: [8.0] * 7, 1: [2.0] * 7}
+    frame = pd.DataFrame(times).rename_axis("round").reset_index().melt("round", var_name="level", value_name="seconds")
+    assert latency.with_speedup(frame, ["round"]).groupby("level").speedup.unique().to_dict() == {0: [1.0], 1: [4.0]}
+
+
+def test_speedups_are_taken_within_a_round_and_a_group():
+    """Both networks slow down together: the ratio does not move, though the times do."""
+    drift = np.array([1.0, 2.0, 3.0, 5.0, 8.0, 13.0])
+    rows = [
+        {"batch": batch, "round": i, "level": level, "seconds": d * (batch if level == 0 else 1)}
+        for batch in (1, 4)
+        for i, d in enumerate(drift)
+        for level in (0, 3)
+    ]
+    times = pd.DataFrame(rows).sample(frac=1, random_state=0)
+    table = stats.medians(latency.with_speedup(times, ["batch", "round"]), ["batch", "level"], "speedup")
+    student = table[table.level == 3].set_index("batch")
+    assert student[["median", "low", "high"]].loc[4].tolist() == [4, 4, 4]
+    assert student[["median", "low", "high"]].loc[1].tolist() == [1, 1, 1]
+    assert (student.n == 6).all()
+
+
+def test_warm_times_hold_every_network_in_every_round():
+    models = {level: build(level, 10, 0.25) for level in (7, 8)}
+    times = latency.warm(models, torch.rand(2, 3, 8, 8), repeats=6)
+    assert times.groupby("level").size().to_dict() == {7: 6, 8: 6}
+    assert times.seconds.gt(0).all()
+
+
+def test_variants_compute_the_same_function():
+    net, images = build(7, 10, 0.25).eval(), torch.rand(2, 3, 8, 8)
+    seen = []
+    net.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
+    for variant in ("plain", "channels_last", "bfloat16"):
+        latency.forward_call(net, images, variant)()
+    (plain, expected), (last, same), (half, near) = seen
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert half.dtype == torch.bfloat16
+    assert plain.dtype == next(net.parameters()).dtype == torch.float32  # the network that was given is left as it was
+    assert torch.allclose(same, expected, atol=1e-5)
+    assert torch.allclose(near.float(), expected, atol=0.1)
+
+
+def test_variant_that_cannot_be_run_is_one_line_and_the_rest_goes_on(monkeypatch):
+    def refuses(*arguments, **options):
+        raise RuntimeError("no compiler\non this machine")
+
+    monkeypatch.setattr(torch, "compile", refuses)
+    times, missing = latency.warm_variants({8: build(8, 10, 0.25)}, 8, [1, 2], ["plain", "compiled"], 6)
+    assert missing == ["compiled: cannot be run here (RuntimeError: no compiler on this machine)"]
+    assert times[["variant", "batch"]].drop_duplicates().values.tolist() == [["plain", 1], ["plain", 2]]
+
+
+def test_command_prints_a_first_and_a_second_pass_in_the_given_order(capsys):
+    assert latency.main(["8", "7", "--image-size", "8"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["turn"], row["level"]) for row in rows] == [(1, 8), (1, 7), (2, 8), (2, 7)]
+    assert all(row["seconds"] > 0 for row in rows)
+
+
+def test_processes_are_counted_and_their_last_line_is_read(monkeypatch):
+    rows = [{"turn": 1, "level": 0, "seconds": 0.5}]
+    program = f"print('a warning of some library'); print({json.dumps(json.dumps(rows))})"
+    assert latency._fresh([sys.executable, "-c", program]) == rows
+    commands = []
+    monkeypatch.setattr(latency, "_fresh", lambda command: commands.append(command) or rows)
+    assert latency.cold([0, 8], repeats=3, threads=2).process.tolist() == [0, 1, 2]
+    assert commands[0][1:] == ["-m", "kdig.latency", "0", "8", "--image-size", "32", "--threads", "2", "--device", "cpu"]
+
+
+def test_process_that_fails_says_why():
+    with pytest.raises(KdigError, match="in a fresh process failed: ValueError: no such device"):
+        latency._fresh([sys.executable, "-c", "raise ValueError('no such device')"])
