@@ -194,6 +194,6 @@ def test_a_claim_is_decided_row_by_row(tmp_path):
     from kdig.outputs import Outputs
 
     out = Outputs(tmp_path)
-    table = out.facts("03", "here", [True, False], [{"fact": "a", "value": 1.0}, {"fact": "b", "value": 2.0}])
+    table = out.facts("03", "here", True, [{"fact": "a", "value": 1.0}, {"fact": "b", "value": 2.0, "comparable": False}])
     assert table.comparable.tolist() == [True, False]
     assert out.all_facts().comparable.tolist() == [True, False]
