@@ -84,6 +84,8 @@ def _why_undecided(claim: Mapping[str, Any], fact: Mapping[str, Any], needed: tu
         return "too few runs for the number that the rule needs"
     if claim["kind"] in ALWAYS_DECIDED:
         return ""
+    if not fact["comparable"] and claim["kind"] == "measurement":
+        return "times from this device cannot decide it"
     if not fact["comparable"]:
         return "not the paper's data and settings, so a demonstration only"
     return "fewer runs than the paper's" if pd.notna(claim["n"]) and not fact["n"] >= claim["n"] else ""
