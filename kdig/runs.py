@@ -39,6 +39,8 @@ from kdig.training import Epoch, Recipe, fit, predict
 Engine = Literal["inline", "local", "dask"]
 # Raised whenever a change to the code changes what a specification computes, so that older results are not taken for new ones.
 PROTOCOL = 2
+# added to a teacher's seed
+_TEACHERS = 2**31
 # method -> the weights that it sets above zero (the paper's eight combinations)
 METHODS: dict[str, frozenset[str]] = {
     "student": frozenset(),
@@ -244,8 +246,11 @@ def _dataset(name: str, root: Path, image_size: int, cache: Path, download: bool
 
 
 def untrained(run: Run, classes: int) -> MobileNetV2:
-    """The network that `run` starts from: torch is seeded with the run's seed, and no weight is copied from the teacher."""
-    torch.manual_seed(run.seed)
+    """The network that `run` starts from; seeds torch with the run's seed, from which the run goes on. Nothing is copied.
+
+    Teachers draw from seeds of their own, so that no student starts where its teacher started.
+    """
+    torch.manual_seed(run.seed if run.level else _TEACHERS + run.seed)
     return build(run.level, classes, run.width)
 
 

@@ -87,12 +87,12 @@ def test_weight_overlap_finds_copies(make_run):
 
 
 def test_a_student_starts_from_its_seed_whatever_its_method(workspace, make_run):
-    """The teacher has the same first layers, so copying would be possible; with the teacher's own seed the draws are equal."""
+    """The teacher has the same first layers, so copying would be possible; also with the teacher's own seed the draws differ."""
     teacher = train(make_run(level=0, recipe={"epochs": 1, "normalise": True, "learning_rate": 1e-12}), workspace)
     taught = workspace.load_weights(teacher.weights).net
     alike = {seed: alignment.weight_overlap(untrained(make_run(level=2, seed=seed), 10), taught) for seed in (0, 1)}
-    assert (alike[1]["copied"], abs(alike[1]["correlation"]) < 0.05) == (0, True)
-    assert alike[0]["correlation"] > 0.99
+    for found in alike.values():
+        assert (found["copied"], abs(found["correlation"]) < 0.05) == (0, True)
     at, plain = (starting_point(make_run(level=2, **c), workspace) for c in ({"gamma": 0.8, "teacher": teacher.weights}, {}))
     assert at == plain
 
