@@ -417,15 +417,24 @@ def _inline(runs: list[Run], workspace: Workspace, workers: int, threads: int) -
 
 
 def _local(runs: list[Run], workspace: Workspace, workers: int, threads: int) -> Iterator[str | None]:
-    context = multiprocessing.get_context("spawn")
-    pool = futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_exit_with_parent)
     try:
+        pool = _pool(workers)
         for done in futures.as_completed([pool.submit(_attempt, run, workspace, threads) for run in runs]):
             yield done.result()
-    except futures.process.BrokenProcessPool:
-        raise KdigError("a worker was killed, perhaps for memory: give the same command again, or use fewer workers") from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    except BaseException as error:
+        _pool(workers).shutdown(wait=True, cancel_futures=True)
+        _pool.cache_clear()
+        if isinstance(error, futures.process.BrokenProcessPool):
+            reason = "a worker was killed, perhaps for memory: give the same command again, or use fewer workers"
+            raise KdigError(reason) from None
+        raise
+
+
+@functools.cache
+def _pool(workers: int) -> futures.ProcessPoolExecutor:
+    """Kept for later calls: a worker needs seconds to import torch."""
+    context = multiprocessing.get_context("spawn")
+    return futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_exit_with_parent)
 
 
 def _exit_with_parent() -> None:

@@ -175,6 +175,18 @@ def test_killed_sweep_keeps_what_is_finished_and_completes_to_the_same_table(mak
     assert [comparable(r) for r in completed] == [comparable(r) for r in undisturbed]
 
 
+def test_a_killed_worker_is_said_and_the_next_call_goes_on(make_run, workspace):
+    import kdig.runs
+
+    first, second = make_run(), make_run(seed=1)
+    execute([first], workspace, "local", workers=1)
+    (worker,) = kdig.runs._pool(1)._processes
+    os.kill(worker, signal.SIGKILL)
+    with pytest.raises(KdigError, match="a worker was killed"):
+        execute([second], workspace, "local", workers=1)
+    assert execute([first, second], workspace, "local", workers=1)[1].run == second
+
+
 def test_workers_end_when_their_parent_is_killed(tmp_path):
     code = (
         "import multiprocessing, os, sys, time\nfrom concurrent.futures import ProcessPoolExecutor\n"
