@@ -1,10 +1,13 @@
 """`outputs/<profile>`: the tables, figures and facts that notebooks leave for each other and for the report, each written whole."""
 
+import html
 import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from IPython import get_ipython
+from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
 from kdig.files import atomic_write
@@ -25,6 +28,16 @@ def as_facts(table: pd.DataFrame, prefix: str, by: str, columns: dict[str, str])
     ]
 
 
+def captioned(table: pd.DataFrame) -> str:
+    """HTML of a table, under the caption that `Outputs.table` has given it."""
+    caption, body = table.attrs.get("caption"), table.to_html(max_rows=60, notebook=True)
+    return f"{_as_html(caption)}{body}" if caption else body
+
+
+def _as_html(caption: str) -> str:
+    return f"<p><em>{html.escape(caption)}</em></p>"
+
+
 class Outputs:
     """One profile's output folder."""
 
@@ -32,19 +45,22 @@ class Outputs:
         self.folder = folder
 
     def table(self, data: pd.DataFrame, name: str, caption: str) -> pd.DataFrame:
-        """Write `tables/<name>.csv` and its caption, and return `data`, so that a cell can end in it."""
+        """Write `tables/<name>.csv` and its caption, and return `data`, which a cell can end in to show both."""
         atomic_write(self.folder / "tables" / f"{name}.csv", lambda part: data.to_csv(part, index=False))
         atomic_write(self.folder / "tables" / f"{name}.txt", lambda part: Path(part).write_text(caption))
-        return data
+        shown = data.copy()
+        shown.attrs["caption"] = caption
+        return shown
 
-    def figure(self, figure: Figure, name: str, caption: str) -> Figure:
-        """Write `figures/<name>.png` and `.svg` with the caption beside them; return the figure, closed, for display."""
+    def figure(self, figure: Figure, name: str, caption: str) -> None:
+        """Write `figures/<name>.png` and `.svg` with the caption beside them; in a notebook, show the figure over its caption."""
         for kind in ("png", "svg"):
             path = self.folder / "figures" / f"{name}.{kind}"
             atomic_write(path, lambda part: figure.savefig(part, dpi=110, bbox_inches="tight"))
         atomic_write(self.folder / "figures" / f"{name}.txt", lambda part: Path(part).write_text(caption))
         plt.close(figure)
-        return figure
+        if get_ipython() is not None:
+            display(figure, HTML(_as_html(caption)))
 
     def facts(self, notebook: str, data: str, comparable: bool, rows: list[dict[str, object]]) -> pd.DataFrame:
         """Write `facts/<notebook>.csv`, the measured side of the claims.

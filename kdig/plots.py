@@ -349,17 +349,17 @@ def stacked_histograms(
 ) -> Figure:
     """A panel a method from columns `method`, `bin_low`, `bin_high`, `count`; mean solid, median dashed, from `source`."""
     methods = [name for name in METHODS if name in set(bins.method)]
-    figure, axes = plt.subplots(len(methods), 1, figsize=(6.8, 1.45 * len(methods) + 0.5), sharex=True, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(len(methods), 1, figsize=(6.8, 1.55 * len(methods) + 0.6), sharex=True, sharey=True, squeeze=False)
     for axis, method in zip(axes[:, 0], methods):
         rows = bins[bins.method == method]
         axis.bar(rows.bin_low, rows["count"], rows.bin_high - rows.bin_low, align="edge", color=COLOURS[method], ec="white", lw=0.5)
         axis.axvline(means[method], color="black", lw=1.4, label=f"mean ({source})")
         axis.axvline(medians[method], color="black", lw=1.4, ls="--", label=f"median ({source})")
-        axis.text(0.01, 0.92, f"{LABELS[method]}: {rows['count'].sum():.0f} runs shown", transform=axis.transAxes, va="top")
         axis.set(ylabel="runs")
+        axis.set_title(f"{LABELS[method]}: {rows['count'].sum():.0f} runs shown", loc="left", fontsize="medium")
         axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
     axes[-1, 0].set_xlabel(unit)
-    axes[0, 0].legend(frameon=False, fontsize="small", loc="center left")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, ncols=2, loc="outside upper center")
     return figure
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 from types import FunctionType, ModuleType, TracebackType
 from typing import Any, TypeVar
 
+import pandas as pd
+from IPython import get_ipython
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kdig import KdigError
 from kdig.files import atomic_write
-from kdig.outputs import Outputs
+from kdig.outputs import Outputs, captioned
 
 
 def project_root() -> Path:
@@ -54,10 +56,10 @@ def check(model: type[S], namespace: dict[str, Any]) -> S:
     """The notebook's parameters, from its `globals()`, as a checked `model`.
 
     At the first call in a kernel, every name that the notebook has set must be one of the model's; when the cell is run again,
-    later cells' names are passed over. From then on a `KdigError` in any cell shows as one line.
+    later cells' names are passed over. From then on a `KdigError` in any cell shows as one line, and a table with its caption.
     Raises `KdigError` naming the parameter, what it is and what would be right.
     """
-    _show_errors_in_one_line()
+    _set_up_notebook()
     hidden = {"In", "Out", "exit", "quit", "open", "get_ipython"}
     again = namespace.get("_kdig_checked", False)
     namespace["_kdig_checked"] = True
@@ -93,15 +95,12 @@ def _require_writable(folder: Path) -> None:
         raise KdigError(f"cannot write to {folder}: {error.strerror}; set KDIG_OUTPUTS to a folder that can be written") from None
 
 
-def _show_errors_in_one_line() -> None:
-    """Inside IPython, print a `KdigError` without its traceback; the cell still fails."""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return
+def _set_up_notebook() -> None:
+    """Inside IPython, print a `KdigError` without its traceback (the cell still fails), and show tables with their captions."""
     shell = get_ipython()
     if shell is not None:
         shell.set_custom_exc((KdigError,), _one_line)
+        shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, captioned)
 
 
 def _one_line(

@@ -1,0 +1,49 @@
+"""What notebooks leave and show: tables and figures with their captions."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+from kdig.outputs import Outputs
+from kdig.settings import Settings, check
+
+CAPTION = "Accuracy (%) & <all> of it."
+
+
+@pytest.fixture
+def shell(tmp_path, monkeypatch):
+    """A notebook's shell in which parameters have been checked."""
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
+    shell = InteractiveShell.instance()
+    shell.display_formatter.active_types = ["text/html", "text/plain"]
+    check(Settings, {"profile": "demo"})
+    yield shell
+    InteractiveShell.clear_instance()
+
+
+def test_tables_are_shown_with_their_caption_and_derived_frames_without_one(shell, tmp_path):
+    data = pd.DataFrame({"a": [1.5, 2.5]})
+    html = shell.display_formatter.format(Outputs(tmp_path).table(data, "t", CAPTION))[0]["text/html"]
+    assert "Accuracy (%) &amp; &lt;all&gt; of it." in html
+    assert "2.5" in html
+    assert "Accuracy" not in shell.display_formatter.format(data)[0]["text/html"], "the notebook's own frame has no caption"
+
+
+def test_figures_are_shown_over_their_caption(shell, tmp_path):
+    figure, axis = plt.subplots()
+    axis.plot([0, 1])
+    with capture_output() as captured:
+        Outputs(tmp_path).figure(figure, "f", CAPTION)
+    shown, caption = captured.outputs
+    assert "Figure" in str(shown.data["text/plain"])
+    assert "&lt;all&gt;" in caption.data["text/html"]
+    assert (tmp_path / "figures" / "f.txt").read_text() == CAPTION
+    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".png", ".svg", ".txt"}
+
+
+def test_outside_of_a_notebook_nothing_is_shown(tmp_path, capsys):
+    figure, _ = plt.subplots()
+    assert Outputs(tmp_path).figure(figure, "f", CAPTION) is None
+    assert capsys.readouterr().out == ""
