@@ -12,10 +12,13 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import papermill
+from nbconvert import HTMLExporter
 
 from kdig import KdigError
 from kdig.cost import profile_cost
+from kdig.files import atomic_write
 from kdig.outputs import Outputs
 from kdig.report import build_report
 from kdig.settings import parameter_files, project_root
@@ -91,9 +94,11 @@ def run_notebook(notebook: Path, params: Path, root: str | None, outputs: Output
     # papermill marks the cells of a killed notebook as completed, so the exit code decides
     if finished.returncode != 0:
         raise KdigError(f"{notebook.name} failed: {_reason(finished.stderr)}")
-    convert = [sys.executable, "-m", "nbconvert", "--log-level=ERROR", "--to=html", "--embed-images", str(executed)]
-    if subprocess.run(convert).returncode != 0:
-        raise KdigError(f"{executed} ran, but could not be converted to HTML")
+    try:
+        page, _ = HTMLExporter(embed_images=True).from_filename(str(executed))
+    except (OSError, ValueError, nbformat.ValidationError) as error:
+        raise KdigError(f"{executed} ran, but could not be converted to HTML: {str(error).splitlines()[0]}") from None
+    atomic_write(executed.with_suffix(".html"), lambda part: Path(part).write_text(page, encoding="utf-8"))
     seconds = time.monotonic() - start
     outputs.note_run(notebook.stem, seconds=round(seconds, 1), command=" ".join(command), stamp=stamp)
     print(f"{notebook.stem}: {seconds:.0f} s", flush=True)
