@@ -45,6 +45,9 @@ def test_notebook_is_well_formed(path):
     for cell in code:
         checked = "nbval-check-output" in cell.metadata.get("tags", [])
         assert bool(cell.outputs) == checked, f"{cell.id}: outputs are kept in checked cells only"
+        assert (cell.execution_count is not None) == checked, (
+            f"{cell.id}: nbval asks for the count of cells with kept outputs, and only there"
+        )
         if "parameters" not in cell.metadata.get("tags", []):
             assert len(cell.source.splitlines()) <= 25, f"{cell.id} is longer than a screen"
         assert not re.search(r"""["'](\.\./|/[a-z])""", cell.source), f"{cell.id} holds a path literal"
