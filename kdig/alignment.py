@@ -38,6 +38,13 @@ def effective_positions(maps: Tensor) -> Tensor:
     return 1 / maps.pow(4).sum(-1)
 
 
+def logit_gap(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """How far the true class's logit stands above the mean of the others, and the others' standard deviation, each (N,)."""
+    true = torch.zeros_like(logits, dtype=torch.bool).scatter(1, labels[:, None], True)
+    others = logits[~true].view(len(logits), -1)
+    return logits[true] - others.mean(1), others.std(1)
+
+
 def weight_overlap(first: nn.Module, second: nn.Module) -> dict[str, float]:
     """What two networks share in convolutions and linear layers of the same name and shape.
 

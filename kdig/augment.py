@@ -63,6 +63,21 @@ def normalise_map(maps: Tensor, exponent: Tensor) -> Tensor:
     return (scaled - low) / (high - low).clamp_min(torch.finfo(scaled.dtype).tiny)
 
 
+def blend(images: Tensor, veil: Tensor) -> Tensor:
+    """Eq. 6, upper case: images (N, C, H, W) and what is laid over them, (N or 1, C or 1, H, W), half and half."""
+    return 0.5 * images + 0.5 * veil
+
+
 def overlay(images: Tensor, maps: Tensor, exponent: Tensor) -> Tensor:
-    """Eq. 6, upper case: images (N, C, H, W) in [0, 1] blended half and half with their normalised maps (N, H, W)."""
-    return 0.5 * images + 0.5 * normalise_map(maps, exponent)[:, None]
+    """Eqs. 4-6: images (N, C, H, W) in [0, 1] blended with their normalised maps (N, H, W)."""
+    return blend(images, normalise_map(maps, exponent)[:, None])
+
+
+def phase_scrambled(maps: Tensor, generator: Generator) -> Tensor:
+    """Maps (N, H, W) with their amplitude spectra and the phases of white noise, raised to a minimum of zero.
+
+    As coarse as the maps were, but with nothing where it was: a control for what a map shows.
+    """
+    noise = torch.fft.rfft2(torch.rand(maps.shape, generator=generator).to(maps.device))
+    scrambled: Tensor = torch.fft.irfft2(torch.fft.rfft2(maps).abs() * torch.sgn(noise), s=maps.shape[-2:])
+    return scrambled - scrambled.amin((1, 2), keepdim=True)

@@ -53,21 +53,21 @@ def estimate(runs: Sequence[Run], workspace: Workspace, workers: int, threads: i
     parallel = workers if workspace.device == "cpu" else 1
     for run in runs:
         data = workspace.dataset(run.dataset, run.image_size)
-        shape = (run.level, run.width, run.image_size, run.recipe.batch_size)
+        shape = (run.architecture, run.level, run.width, run.image_size, run.recipe.batch_size)
         if shape not in times:
             with thread_count(threads):
                 times[shape] = step_seconds(run, len(data.classes), workspace.device)
         pictures = run.train_images or len(data.train)
         batches = run.share * pictures / run.recipe.batch_size * run.recipe.epochs
         total += times[shape] * batches / (parallel if run.level else 1)
-        if run.probability:
+        if "maps" in run.wanted:
             maps[pictures, run.image_size, run.width, len(data.classes)] = run
     return total + sum(size * _map_seconds(run, classes, workspace.device, steps) for (size, *_, classes), run in maps.items())
 
 
 def step_seconds(run: Run, classes: int, device: str) -> float:
     """Seconds of one training step of `run`'s network on a batch of noise, median of five after two for warming up."""
-    net = build(run.level, classes, run.width).to(device, memory_format=torch.channels_last)
+    net = build(run.level, classes, run.width, run.architecture).to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(net.parameters())
     size = run.recipe.batch_size
     images = torch.rand(size, 3, run.image_size, run.image_size, device=device).contiguous(memory_format=torch.channels_last)

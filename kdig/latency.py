@@ -1,19 +1,16 @@
 """How large and how fast a network is (section 4.3): operations, memory, and the time of a forward pass, warm and cold.
 
-Warm: the networks take turns, after a warm-up, many times. Cold: the first forward pass of each network in a process of its own
-(`python -m kdig.latency 0 1 2`), as the released `analyze_models` takes it. Level 0 is the teacher, 1 to 8 the students.
+Warm: the networks take turns, after a warm-up, many times. Cold: the first forward pass of each network in a process that has run
+nothing before, as the released `analyze_models` takes it. Level 0 is the teacher, 1 to 8 the students.
 """
 
-import argparse
 import copy
-import json
+import multiprocessing
 import os
 import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from concurrent import futures
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -24,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdig import KdigError
 from kdig.models import build
+from kdig.runs import exit_with_parent, thread_count
 
 Variant = Literal["plain", "channels_last", "bfloat16", "compiled"]
 # an error instead of a silent return to the plain network; every network has compilations of its own
@@ -147,31 +145,32 @@ def warm_variants(
 def cold(order: Sequence[int], repeats: int, image_size: int = 32, threads: int = 1, device: str = "cpu") -> pd.DataFrame:
     """First and second passes of one picture in `repeats` fresh processes: `process`, `turn` (1, 2), `level`, `seconds`.
 
-    Networks are those of the paper's size, timed in the given `order`; nothing is run before. Raises `KdigError` when a process
-    fails.
+    Networks are those of the paper's size, timed in the given `order`. A process has imported torch and run nothing. Raises
+    `KdigError` when one fails.
     """
-    options = ["--image-size", str(image_size), "--threads", str(threads), "--device", device]
-    command = [sys.executable, "-m", "kdig.latency", *map(str, order), *options]
-    frames = [pd.DataFrame(_fresh(command)).assign(process=process) for process in range(repeats)]
+    # a server that imports once and has run nothing; each process is forked from it
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    frames = []
+    for process in range(repeats):
+        with futures.ProcessPoolExecutor(1, context, initializer=exit_with_parent) as fresh:
+            try:
+                rows = fresh.submit(first_passes, order, image_size, device, threads).result()
+            except Exception as error:
+                raise KdigError(f"timing in a fresh process failed: {' '.join(str(error).split())}") from None
+        frames.append(pd.DataFrame(rows).assign(process=process))
     return pd.concat(frames, ignore_index=True)
 
 
-def _fresh(command: list[str]) -> list[dict[str, Any]]:
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
-    if done.returncode:
-        raise KdigError(f"timing in a fresh process failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-    rows: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    return rows
-
-
-def first_passes(levels: Sequence[int], image_size: int, device: str) -> list[dict[str, float]]:
+def first_passes(levels: Sequence[int], image_size: int, device: str, threads: int) -> list[dict[str, float]]:
     """Times of the first pass of one picture through each level's network, built just before, and then of a second pass."""
     calls, rows = {}, []
-    for level in levels:
-        model = build(level, 10, 1.0).to(device)
-        calls[level] = forward_call(model, _pictures(model, 1, image_size))
-        rows.append({"turn": 1, "level": level, "seconds": _seconds(calls[level])})
-    return rows + [{"turn": 2, "level": level, "seconds": _seconds(calls[level])} for level in levels]
+    with thread_count(threads):
+        for level in levels:
+            model = build(level, 10, 1.0).to(device)
+            calls[level] = forward_call(model, _pictures(model, 1, image_size))
+            rows.append({"turn": 1, "level": level, "seconds": _seconds(calls[level])})
+        return rows + [{"turn": 2, "level": level, "seconds": _seconds(calls[level])} for level in levels]
 
 
 def with_speedup(times: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
@@ -185,20 +184,3 @@ def device_label(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} CPU ({torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores)"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Print the times of `first_passes` in this process as one line of JSON."""
-    parser = argparse.ArgumentParser(prog="python -m kdig.latency", description="first forward pass of each network, in seconds")
-    parser.add_argument("levels", type=int, nargs="+", help="0: the teacher; 1 to 8: the students; timed in this order")
-    parser.add_argument("--image-size", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    print(json.dumps(first_passes(options.levels, options.image_size, options.device)))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

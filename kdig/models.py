@@ -2,14 +2,18 @@
 
 import hashlib
 import re
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import MobileNetV2
+from torchvision.models.resnet import BasicBlock
+from torchvision.ops import Conv2dNormActivation
 from torchvision.transforms import v2
 
 from kdig import KdigError
@@ -18,6 +22,8 @@ from kdig import KdigError
 torch.backends.cudnn.allow_tf32 = False
 # expansion, channels, repeats, stride: torchvision's table with the second stage's stride at 1 for 32x32 pictures
 _CIFAR_BLOCKS = [[1, 16, 1, 1], [6, 24, 2, 1], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]]
+# `paper`: its teacher and students; the others are plain rivals of a student, scaled to its size
+Architecture = Literal["paper", "mobilenet_v2", "resnet20"]
 # Table S5: level -> (index of the last feature block, index of the block whose output gives the attention map)
 LEVELS = {1: (15, 9), 2: (13, 9), 3: (11, 9), 4: (9, 4), 5: (7, 4), 6: (5, 4), 7: (3, 2), 8: (1, 0)}
 
@@ -42,9 +48,51 @@ def student(level: int, num_classes: int = 10, width: float = 1.0) -> MobileNetV
     return net
 
 
-def build(level: int, classes: int, width: float) -> MobileNetV2:
-    """An untrained network: the teacher at level 0, a student otherwise."""
-    return mobilenet_v2(classes, width) if level == 0 else student(level, classes, width)
+class ResNet20(nn.Module):
+    """ResNet-20 for 32x32 pictures (He et al. 2016, section 4.2): (N, 3, H, W) -> (N, num_classes).
+
+    Three stages of three blocks with 16, 32 and 64 channels times `width`; the two shortcuts that change shape are 1x1
+    convolutions. At width 1 and 10 classes, 272,474 parameters.
+    """
+
+    def __init__(self, num_classes: int = 10, width: float = 1.0) -> None:
+        super().__init__()
+        entering = round(16 * width)
+        blocks: list[nn.Module] = [Conv2dNormActivation(3, entering)]
+        for stage in range(3):
+            leaving, stride = round(16 * width * 2**stage), 2 if stage else 1
+            shortcut = Conv2dNormActivation(entering, leaving, 1, stride, activation_layer=None) if stage else None
+            blocks += [BasicBlock(entering, leaving, stride, shortcut), BasicBlock(leaving, leaving), BasicBlock(leaving, leaving)]
+            entering = leaving
+        self.features = nn.Sequential(*blocks)
+        self.classifier = nn.Sequential(nn.Linear(entering, num_classes))
+        for module in self.features.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.classifier(self.features(images).mean((2, 3)))
+        return scores
+
+
+Network: TypeAlias = MobileNetV2 | ResNet20
+
+
+def build(level: int, classes: int, width: float, architecture: Architecture = "paper") -> Network:
+    """An untrained network: of the paper's, the teacher at level 0 and a student otherwise; or a rival, which has no level."""
+    if architecture == "resnet20":
+        return ResNet20(classes, width)
+    return mobilenet_v2(classes, width) if level == 0 or architecture == "mobilenet_v2" else student(level, classes, width)
+
+
+def equal_width(architecture: Architecture, parameters: int, classes: int = 10) -> float:
+    """The width multiplier, in steps of 0.01, at which a rival first has `parameters` or more."""
+
+    def size(hundredths: int) -> int:
+        with torch.device("meta"):
+            return count_parameters(build(0, classes, hundredths / 100, architecture))
+
+    return bisect_left(range(1000), parameters, lo=5, key=size) / 100
 
 
 def output_features(net: MobileNetV2) -> int:
@@ -70,7 +118,7 @@ def with_normalisation(net: nn.Module, mean: Sequence[float], std: Sequence[floa
 class AttentionTap:
     """Records what leaves `net.features[index]` in each forward pass: `with AttentionTap(net, 9) as tap: net(x); tap.output`."""
 
-    def __init__(self, net: MobileNetV2, index: int) -> None:
+    def __init__(self, net: Network, index: int) -> None:
         self.output: Tensor | None = None
         self._handle = net.features[index].register_forward_hook(self._record)
 

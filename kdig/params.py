@@ -7,7 +7,7 @@ unknown name stops the notebook with one line.
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import pandas as pd
 import torch
@@ -17,22 +17,24 @@ from torchvision.models import MobileNetV2
 
 from kdig import KdigError
 from kdig.attribution import Baseline, Output, Rule
-from kdig.data import CIFAR10_CLASSES, DATASETS, Dataset, stratified
+from kdig.data import CIFAR10_CLASSES, DATASETS, Dataset, Split, stratified
 from kdig.imagenet import Resize, Source, load_subset, stand_in
 from kdig.latency import Variant
 from kdig.losses import Reduction
-from kdig.models import load_released_checkpoint
+from kdig.models import Architecture, build, count_parameters, equal_width, load_released_checkpoint
+from kdig.recompute import matching_smoothing, stationary_gap
 from kdig.runs import METHODS, Engine, Result, Run, Workspace, cores, execute
 from kdig.settings import Settings, parameter_files, project_root
 from kdig.settings import check as check
-from kdig.signals import Pairing
+from kdig.signals import Overlay, Pairing
 from kdig.training import Recipe
 
 # parameters that say which runs are made, and where, but not what a run gives
 _FREE = {"root", "download", "device", "engine", "workers", "threads", "seed", "evaluate_every"}
 _FREE |= {"seeds", "methods", "levels", "repetitions", "temperatures", "alphas", "probabilities", "gammas"}
 _FREE |= {"latency_batches", "latency_repeats", "latency_threads", "latency_variants", "cold_repeats", "training_batch"}
-_FREE |= {"subset_root", "checkpoints"}
+_FREE |= {"subset_root", "checkpoints", "pairings", "pairing_methods", "overlays", "strong_methods"}
+_FREE |= {"jpeg_qualities", "noise_sds", "blur_sigmas", "contrast_factors", "robustness_images"}
 
 
 class Experiment(Settings):
@@ -303,8 +305,7 @@ class ImageNetSubset(Students):
 
     def released(self) -> dict[str, MobileNetV2]:
         """The networks of `checkpoints` by file name. Raises `KdigError` for a file that is not one of them."""
-        paths = [project_root() / Path(path).expanduser() for path in self.checkpoints]
-        return {path.stem: load_released_checkpoint(path) for path in paths}
+        return released_students(self.checkpoints)
 
 
 class AttentionMaps(Students):
@@ -319,6 +320,114 @@ class AttentionMaps(Students):
         return [self.student_run(method, seed, teacher) for seed in self.seeds for method in self.methods]
 
 
+class ReleasedCode(Students):
+    """Parameters of `09_released_code`: pairings, overlay controls, recipes, rivals, and pictures made worse.
+
+    `checkpoints` are files of students that the paper's authors released, tried on CIFAR-10's test pictures at 32 x 32.
+    """
+
+    level: int = Field(2, ge=1, le=8)
+    methods: list[str] = Field(list(METHODS), min_length=1)
+    seeds: list[int] = Field([0, 1, 2], min_length=2)
+    pairings: list[Pairing] = Field(["static", "same_view", "released", "reshuffled"], min_length=2)
+    pairing_methods: list[str] = Field(["kd", "ig", "at", "kd_ig"], min_length=1)
+    overlays: list[Overlay] = Field(["map", "unmoved", "other", "phase", "mean", "grey", "mixup"], min_length=2)
+    overlay_probability: float = Field(0.1, gt=0, le=1)
+    strong_methods: list[str] = Field(["student", "kd", "kd_ig"], min_length=2)
+    strong_optimizer: Literal["adam", "adamw", "sgd"] = "sgd"
+    strong_learning_rate: float = Field(0.1, gt=0)
+    strong_schedule: Literal["constant", "cosine", "onecycle"] = "onecycle"
+    strong_weight_decay: float = Field(5e-4, ge=0)
+    strong_label_smoothing: float = Field(0.0, ge=0, lt=1)
+    jpeg_qualities: list[Annotated[int, Field(ge=1, le=100)]] = Field([95, 85, 75, 60, 40, 20], min_length=1)
+    noise_sds: list[Annotated[float, Field(gt=0)]] = Field([4.0, 8.0, 16.0, 32.0], min_length=1)
+    blur_sigmas: list[Annotated[float, Field(gt=0)]] = Field([0.5, 0.75, 1.0, 1.5], min_length=1)
+    contrast_factors: list[Annotated[float, Field(gt=0)]] = Field([0.75, 0.5, 0.25], min_length=1)
+    robustness_images: int | None = Field(None, ge=10)
+    checkpoints: list[str] = Field([])
+
+    @model_validator(mode="after")
+    def _arms(self) -> Self:
+        unknown = sorted({*self.pairing_methods, *self.strong_methods} - set(METHODS))
+        if unknown:
+            raise ValueError(f"unknown method {unknown[0]!r}: choose from {', '.join(METHODS)}")
+        for name, first in (("pairings", "static"), ("overlays", "map"), ("strong_methods", "student")):
+            if first not in getattr(self, name):
+                raise ValueError(f"{name} must hold {first!r}, to which the others are compared")
+        if self.checkpoints and self.dataset != "cifar10":
+            raise ValueError("checkpoints are tried on CIFAR-10's test pictures: they need dataset 'cifar10'")
+        return self
+
+    def ablation(self, teacher: str) -> list[Run]:
+        """The runs of `04_ablation`."""
+        return [self.student_run(method, seed, teacher) for seed in self.seeds for method in self.methods]
+
+    def paired(self, teacher: str) -> list[Run]:
+        """Every method under every pairing."""
+        cells = itertools.product(self.pairings, self.seeds, self.pairing_methods)
+        return [self.student_run(method, seed, teacher, pairing=pairing) for pairing, seed, method in cells]
+
+    def smoothed(self, smoothing: float) -> list[Run]:
+        """The plain student with label smoothing."""
+        plain = self.student_run("student", 0, "")
+        recipe = plain.recipe.model_copy(update={"label_smoothing": smoothing})
+        return [self.student_run("student", seed, "", recipe=recipe) for seed in self.seeds]
+
+    def overlaid(self, teacher: str) -> list[Run]:
+        """The student under every overlay, at `overlay_probability`; no overlay is the plain student."""
+        cells = itertools.product(self.overlays, self.seeds)
+        share = self.overlay_probability
+        return [self.student_run("ig", seed, teacher, overlay=overlay, probability=share) for overlay, seed in cells]
+
+    def strong_recipe(self) -> Recipe:
+        """Normalised input, and the strong optimiser, rate, schedule and weight decay; the rest as the paper's recipe here."""
+        names = ("optimizer", "learning_rate", "schedule", "weight_decay", "label_smoothing")
+        changes = {"normalise": True, **{name: getattr(self, f"strong_{name}") for name in names}}
+        return self.student_run("student", 0, "").recipe.model_copy(update=changes)
+
+    def strong(self, teacher: str) -> list[Run]:
+        """The student and methods trained with the strong recipe."""
+        cells = itertools.product(self.seeds, self.strong_methods)
+        return [self.student_run(method, seed, teacher, recipe=self.strong_recipe()) for seed, method in cells]
+
+    def rivals(self) -> list[Run]:
+        """Plain networks with as many parameters as the student, by width; trained with the strong recipe."""
+        classes = len(self.data().classes)
+        parameters = count_parameters(build(self.level, classes, self.width))
+        widths = {name: equal_width(name, parameters, classes) for name in get_args(Architecture) if name != "paper"}
+        cells = itertools.product(widths.items(), self.seeds)
+        recipe = self.strong_recipe()
+        return [
+            self.student_run("student", seed, "", architecture=name, width=width, recipe=recipe) for (name, width), seed in cells
+        ]
+
+    def runs(self, teacher: str) -> list[Run]:
+        """All of the above; the label smoothing is that which matches unrelated signals."""
+        smoothing = self.smoothing()
+        arms = [self.ablation(teacher), self.paired(teacher), self.smoothed(smoothing), self.overlaid(teacher)]
+        return [run for arm in [*arms, self.strong(teacher), self.rivals()] for run in arm]
+
+    def smoothing(self) -> float:
+        """The label smoothing that pulls logits as far down as distillation from another picture's logits does."""
+        classes = len(self.data().classes)
+        gap = stationary_gap(self.alpha, self.temperature, 1 / classes, classes)
+        return round(matching_smoothing(gap, classes), 4)
+
+    def released(self) -> dict[str, MobileNetV2]:
+        """The networks of `checkpoints` by file name. Raises `KdigError` for a file that is not one of them."""
+        return released_students(self.checkpoints)
+
+    def released_test(self) -> Split:
+        """CIFAR-10's test pictures at the released students' size."""
+        return self.workspace.dataset(self.dataset, 32).test
+
+
+def released_students(files: Iterable[str]) -> dict[str, MobileNetV2]:
+    """The released students in `files`, by file name; relative paths start at the project root."""
+    paths = [project_root() / Path(file).expanduser() for file in files]
+    return {path.stem: load_released_checkpoint(path) for path in paths}
+
+
 # notebooks that train -> the parameters that each accepts
 NOTEBOOKS: dict[str, type[Experiment]] = {
     "02_teacher_and_signals": TeacherAndSignals,
@@ -328,4 +437,5 @@ NOTEBOOKS: dict[str, type[Experiment]] = {
     "06_monte_carlo": MonteCarlo,
     "07_imagenet_subset": ImageNetSubset,
     "08_attention_maps": AttentionMaps,
+    "09_released_code": ReleasedCode,
 }

@@ -496,3 +496,33 @@ def method_dots(table: pd.DataFrame, x_label: str, reference: tuple[str, float])
     axis.invert_yaxis()
     axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
+
+
+def arm_differences(table: pd.DataFrame, x_label: str) -> Figure:
+    """A row an `arm`, in it a dot a `method` with its `difference` and interval, `low` to `high`; a line at no difference."""
+    arms, methods = list(table.arm.unique()), list(table.method.unique())
+    figure, axis = plt.subplots(figsize=(6.2, 0.22 * len(arms) * (len(methods) + 1) + 1.0))
+    for place, method in enumerate(methods):
+        part = table[table.method == method]
+        rows = [arms.index(arm) + (place - (len(methods) - 1) / 2) * 0.18 for arm in part.arm]
+        error = [part.difference - part.low, part.high - part.difference]
+        axis.errorbar(part.difference, rows, xerr=error, fmt="o", ms=5, capsize=3, color=COLOURS[method], label=LABELS[method])
+    axis.axvline(0, color=PAPER, lw=1, ls="--")
+    axis.set(yticks=range(len(arms)), yticklabels=arms, xlabel=x_label, ylim=(len(arms) - 0.5, -0.5))
+    if len(methods) > 1:
+        axis.legend(frameon=False, ncols=min(len(methods), 4), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure
+
+
+def logit_gaps(gaps: pd.DataFrame, predicted: Mapping[str, float]) -> Figure:
+    """A box a `network` of its pictures' `gap` (quartiles, whiskers at 5 and 95 %), with a line at the gap `predicted` for it."""
+    names = list(gaps.network.unique())
+    figure, axis = plt.subplots(figsize=(6.5, 0.42 * len(names) + 1.1))
+    sns.boxplot(gaps, x="gap", y="network", whis=(5, 95), showfliers=False, color="#cfd8dc", width=0.6, ax=axis)
+    for name, value in predicted.items():
+        axis.plot([value] * 2, [names.index(name) - 0.4, names.index(name) + 0.4], color=sns.color_palette("colorblind")[3], lw=2)
+    if predicted:
+        handle = Line2D([], [], color=sns.color_palette("colorblind")[3], lw=2, label="predicted for unrelated targets")
+        axis.legend(handles=[handle], frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axis.set(xlabel="true class's logit above the mean of the others", ylabel="")
+    return figure

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import statsmodels.formula.api as smf
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import optimize, stats
 from statsmodels.stats._lilliefors import get_lilliefors_table
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.power import TTestIndPower
@@ -215,6 +215,26 @@ def detectable(sd: float, n: int, power: float = 0.8) -> float:
 def weighted_accuracy(per_class: ArrayLike, weights: ArrayLike) -> float:
     """Accuracy over all pictures from per-class accuracies and class sizes (Tables 6, S14)."""
     return float(np.average(np.asarray(per_class, dtype=float), weights=np.asarray(weights, dtype=float)))
+
+
+def stationary_gap(alpha: float, temperature: float, target: float, classes: int = 10) -> float:
+    """How far the true class's logit stands above the others, taken as equal, where the gradient of Eq. 1 vanishes.
+
+    `target` is what the softened target gives the true class on average: the teacher's for the picture itself, or 1 / classes
+    for a picture that has nothing to do with it. With p(a) = 1 / (1 + (K - 1) exp(-a)) the gap a solves
+    (1 - alpha) (1 - p(a)) = alpha T (p(a / T) - target).
+    """
+
+    def gradient(gap: float) -> float:
+        plain, softened = (1 / (1 + (classes - 1) * np.exp(-gap / t)) for t in (1, temperature))
+        return float((1 - alpha) * (1 - plain) - alpha * temperature * (softened - target))
+
+    return float(optimize.brentq(gradient, -50, 200))
+
+
+def matching_smoothing(gap: float, classes: int = 10) -> float:
+    """The label smoothing whose stationary gap, without distillation, is `gap`."""
+    return float(classes / (classes - 1 + np.exp(gap)))
 
 
 def kappa_range(correct: ArrayLike, total: ArrayLike) -> tuple[float, float]:

@@ -11,29 +11,40 @@ import platform
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
-from torchvision.models import MobileNetV2
 
 from kdig import KdigError, __version__
 from kdig.attribution import Baseline, Output, Rule
 from kdig.data import Dataset, Split, load_dataset, stratified, stratified_rows
 from kdig.files import atomic_write
 from kdig.losses import DistillationLoss, Reduction
-from kdig.models import LEVELS, AttentionTap, build, count_parameters, state_hash, with_normalisation
+from kdig.models import LEVELS, Architecture, AttentionTap, Network, build, count_parameters, state_hash, with_normalisation
 from kdig.progress import Progress
-from kdig.signals import IGDataset, Kind, Pairing, Signals, SignalSpec, Teacher, load_signal, precompute, signal_path
+from kdig.signals import (
+    IGDataset,
+    Kind,
+    Overlay,
+    Pairing,
+    Signals,
+    SignalSpec,
+    Teacher,
+    load_signal,
+    precompute,
+    signal_path,
+    spot_check,
+)
 from kdig.training import Epoch, Recipe, fit, predict
 
 Engine = Literal["inline", "local", "dask"]
@@ -55,12 +66,20 @@ METHODS: dict[str, frozenset[str]] = {
 # torch's generator and thread count belong to the process: one run at a time in each, also on a worker with several threads
 _LOCK = threading.Lock()
 _SIGNALS: dict[str, Kind] = {"alpha": "logits", "probability": "maps", "gamma": "attention"}
-# fields that decide nothing while the weight they belong to is zero
-_DEPENDENT = {"alpha": {"temperature"}, "gamma": {"attention_reduction"}, "probability": {"baseline", "rule", "steps", "output"}}
+# fields that decide nothing while the weight they belong to is zero, or while no map is used
+_DEPENDENT = {"alpha": {"temperature"}, "gamma": {"attention_reduction"}, "probability": {"overlay"}}
+_OF_MAPS = {"baseline", "rule", "steps", "output"}
+
+
+def _wanted(values: Mapping[str, Any]) -> set[Kind]:
+    wanted = {kind for weight, kind in _SIGNALS.items() if values.get(weight)}
+    return wanted - {"maps"} if values.get("overlay") in {"grey", "mixup"} else wanted
 
 
 class Run(BaseModel):
     """Everything that decides a training's result. Level 0 is the teacher, 1 to 8 the students of Table S5.
+
+    Another `architecture` than the paper's is a plain rival of a student; its `level` says nothing.
 
     `data` is the fingerprint of the whole data set, `train_images` and `test_images` how many of it are used (None: all),
     `teacher` the hash of the teacher's weights. Of the `train_images`, a stratified `share`, drawn with `split_seed`, is trained
@@ -79,6 +98,7 @@ class Run(BaseModel):
     share: float = Field(1.0, gt=0, le=1)
     split_seed: int = Field(0, ge=0)
     scored: Literal["test", "validation"] = "test"
+    architecture: Architecture = "paper"
     level: int = Field(2, ge=0, le=max(LEVELS))
     width: float = Field(1.0, gt=0)
     alpha: float = Field(0.0, ge=0, le=1)
@@ -87,6 +107,7 @@ class Run(BaseModel):
     gamma: float = Field(0.0, ge=0)
     attention_reduction: Reduction = "sum"
     pairing: Pairing = "static"
+    overlay: Overlay = "map"
     baseline: Baseline = "black"
     rule: Rule = "gausslegendre"
     steps: int = Field(50, ge=1)
@@ -101,13 +122,22 @@ class Run(BaseModel):
     @classmethod
     def _drop_unused(cls, values: dict[str, Any]) -> dict[str, Any]:
         unused = set().union(*(names for weight, names in _DEPENDENT.items() if not values.get(weight)))
-        if not any(values.get(weight) for weight in _DEPENDENT):
-            unused |= {"pairing", "teacher"}
-        if values.get("share", 1.0) == 1.0:
-            unused.add("split_seed")
-            if values.get("scored") == "validation":
-                raise ValueError("scored on validation pictures, but share 1.0 trains on all of them: choose a share below 1")
+        wanted = _wanted(values)
+        unused |= set() if wanted else {"pairing", "teacher"}
+        unused |= set() if "maps" in wanted else _OF_MAPS
+        unused |= {"split_seed"} if values.get("share", 1.0) == 1.0 else set()
+        unused |= {"level"} if values.get("architecture", "paper") != "paper" else set()
         return {name: value for name, value in values.items() if name not in unused}
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.scored == "validation" and self.share == 1.0:
+            raise ValueError("scored on validation pictures, but share 1.0 trains on all of them: choose a share below 1")
+        if self.overlay != "map" and "maps" in self.wanted and self.pairing != "static":
+            raise ValueError(f"overlay {self.overlay!r} is a control for pairing 'static', not for {self.pairing!r}")
+        if self.architecture != "paper" and self.gamma:
+            raise ValueError("attention transfer needs the paper's students: a rival has no layer that fits the teacher's")
+        return self
 
     @property
     def key(self) -> str:
@@ -124,7 +154,7 @@ class Run(BaseModel):
     @property
     def wanted(self) -> set[Kind]:
         """The teacher's signals that the method uses."""
-        return {_SIGNALS[weight] for weight in METHODS.get(self.method, ())}
+        return _wanted(dict(self))
 
     def __str__(self) -> str:
         return f"{self.method} level {self.level} seed {self.seed} ({self.key})"
@@ -196,7 +226,13 @@ class Workspace:
             rows = stratified_rows(pool, round(run.share * len(pool)), run.split_seed)
             rest = torch.ones(len(pool), dtype=torch.bool).index_fill(0, rows, False).nonzero()[:, 0]
         scored = pool.select(rest) if run.scored == "validation" and rest is not None else stratified(data.test, run.test_images)
-        return Pictures(data, pool, rows, scored)
+        pictures = Pictures(data, pool, rows, scored)
+        leaked = set(pictures.training.ids) & set(scored.ids)
+        if leaked:
+            raise KdigError(
+                f"{run}: {len(leaked)} pictures are trained on and scored as well ({min(leaked)}): take them out of one"
+            )
+        return pictures
 
     def result(self, run: Run) -> Result | None:
         """The stored result of `run`, if it is finished and its weights are there. Raises `KdigError` when it cannot be read."""
@@ -217,9 +253,10 @@ class Workspace:
     def _weights(self, weights: str) -> Path:
         return self.folder / "weights" / f"{weights}.pt"
 
-    def save(self, result: Result, net: MobileNetV2, mean: Sequence[float], std: Sequence[float]) -> None:
+    def save(self, result: Result, net: Network, mean: Sequence[float], std: Sequence[float]) -> None:
         """Weights first, then the result, each moved into place whole: a result on disk is a finished run."""
-        shape = {"level": result.run.level, "width": result.run.width, "classes": net.classifier[-1].out_features}
+        shape = {name: getattr(result.run, name) for name in ("level", "width", "architecture")}
+        shape["classes"] = net.classifier[-1].out_features
         state = {name: value.cpu() for name, value in net.state_dict().items()}
         content = {"state": state, "mean": list(mean), "std": list(std), **shape}
         atomic_write(self._weights(result.weights), lambda part: torch.save(content, part))
@@ -235,7 +272,7 @@ class Workspace:
             content = torch.load(path, weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError):
             raise KdigError(f"cannot read the weights {path}; delete the file to train them again") from None
-        net = build(content["level"], content["classes"], content["width"])
+        net = build(content["level"], content["classes"], content["width"], content.get("architecture", "paper"))
         net.load_state_dict(content["state"])
         return Teacher(net, content["mean"], content["std"], self.device)
 
@@ -245,13 +282,13 @@ def _dataset(name: str, root: Path, image_size: int, cache: Path, download: bool
     return load_dataset(name, root, image_size, cache=cache, download=download)
 
 
-def untrained(run: Run, classes: int) -> MobileNetV2:
+def untrained(run: Run, classes: int) -> Network:
     """The network that `run` starts from; seeds torch with the run's seed, from which the run goes on. Nothing is copied.
 
     Teachers draw from seeds of their own, so that no student starts where its teacher started.
     """
     torch.manual_seed(run.seed if run.level else _TEACHERS + run.seed)
-    return build(run.level, classes, run.width)
+    return build(run.level, classes, run.width, run.architecture)
 
 
 def starting_point(run: Run, workspace: Workspace) -> dict[str, str]:
@@ -261,7 +298,7 @@ def starting_point(run: Run, workspace: Workspace) -> dict[str, str]:
     """
     prepare([run], workspace, threads=1)
     pictures = workspace.pictures(run)
-    dataset = _training_set(run, workspace, pictures)
+    dataset = training_set(run, workspace, pictures)
     dataset.set_epoch(1)
     drawn = [dataset.order, *(getattr(dataset.views, field.name) for field in fields(dataset.views))]
     with _LOCK, torch.random.fork_rng():
@@ -304,18 +341,18 @@ def train(run: Run, workspace: Workspace, threads: int = 1, epochs_shown: bool =
         pictures = workspace.pictures(run)
         data, scored = pictures.data, pictures.scored
         net = untrained(run, len(data.classes))
-        net = net.to(workspace.device, memory_format=torch.channels_last)
+        net = net.to(workspace.device).to(memory_format=torch.channels_last)
         mean, std = (data.mean, data.std) if run.recipe.normalise else ((0.0,) * 3, (1.0,) * 3)
         model = with_normalisation(net, mean, std)
         loss = DistillationLoss(run.alpha, run.temperature, run.gamma, run.attention_reduction, run.recipe.label_smoothing)
-        with AttentionTap(net, LEVELS[run.level][1] if run.level else 0) as tap:
+        with AttentionTap(net, LEVELS[run.level][1]) if run.gamma else nullcontext() as tap:
             history = fit(
                 model,
-                _training_set(run, workspace, pictures),
+                training_set(run, workspace, pictures),
                 scored,
                 loss,
                 run.recipe,
-                attention=tap if run.gamma else None,
+                attention=tap,
                 name=str(run),
                 on_epoch=lambda epoch: progress.advance() if progress else None,
             )
@@ -336,8 +373,10 @@ def train(run: Run, workspace: Workspace, threads: int = 1, epochs_shown: bool =
     return result
 
 
-def _training_set(run: Run, workspace: Workspace, pictures: Pictures) -> IGDataset:
-    names = ("wanted", "probability", "padding", "flip", "pairing", "seed")
+def training_set(run: Run, workspace: Workspace, pictures: Pictures | None = None) -> IGDataset:
+    """The pictures that `run` trains on, with the signals that it meets, which `prepare` has computed."""
+    pictures = pictures or workspace.pictures(run)
+    names = ("wanted", "probability", "padding", "flip", "pairing", "overlay", "seed")
     settings: dict[str, Any] = {"device": workspace.device, **{name: getattr(run, name) for name in names}}
     if not run.wanted:
         return IGDataset(pictures.training, **settings)
@@ -356,14 +395,21 @@ def _training_set(run: Run, workspace: Workspace, pictures: Pictures) -> IGDatas
 
 
 def prepare(runs: Iterable[Run], workspace: Workspace, threads: int) -> None:
-    """Compute, once, the signals that `runs` look up; signals are those of training pictures alone."""
-    load = functools.cache(workspace.load_weights)
+    """Compute, once, the signals that `runs` look up, and try a few rows; signals are those of training pictures alone.
+
+    Raises `KdigError` for a cache whose rows are not those of their pictures.
+    """
+    load, checked = functools.cache(workspace.load_weights), set()
     for run in runs:
         if run.wanted and run.teacher and run.pairing != "same_view":
             pool, teacher = workspace.pool(run), load(run.teacher)
+            spec = signal_spec(run, teacher, pool)
             with thread_count(threads):
                 for kind in sorted(run.wanted):
-                    precompute(signal_spec(run, teacher, pool), kind, teacher, pool, workspace.signals)
+                    path = precompute(spec, kind, teacher, pool, workspace.signals)
+                    if path not in checked:
+                        spot_check(spec, kind, teacher, pool, workspace.signals)
+                    checked.add(path)
 
 
 def execute(
@@ -434,10 +480,10 @@ def _local(runs: list[Run], workspace: Workspace, workers: int, threads: int) ->
 def _pool(workers: int) -> futures.ProcessPoolExecutor:
     """Kept for later calls: a worker needs seconds to import torch."""
     context = multiprocessing.get_context("spawn")
-    return futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_exit_with_parent)
+    return futures.ProcessPoolExecutor(workers, mp_context=context, initializer=exit_with_parent)
 
 
-def _exit_with_parent() -> None:
+def exit_with_parent() -> None:
     """A worker whose parent was killed would wait for work for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None

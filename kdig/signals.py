@@ -19,19 +19,19 @@ from pydantic import BaseModel, ConfigDict
 from torch import Generator, Tensor
 from torch.fx.experimental.optimization import fuse
 from torch.utils.data import Dataset as TorchDataset
-from torchvision.models import MobileNetV2
 
 from kdig import KdigError
 from kdig.attribution import Baseline, Output, Rule, attribution_map, baseline_point, integrated_gradients
-from kdig.augment import Views, crop_flip, draw_views, overlay
+from kdig.augment import Views, blend, crop_flip, draw_views, normalise_map, phase_scrambled
 from kdig.data import Split
 from kdig.files import atomic_write
 from kdig.losses import attention_map
-from kdig.models import AttentionTap, state_hash, with_normalisation
+from kdig.models import AttentionTap, Network, state_hash, with_normalisation
 from kdig.progress import Progress
 
 Kind = Literal["logits", "attention", "maps"]
 Pairing = Literal["static", "released", "same_view", "reshuffled"]
+Overlay = Literal["map", "unmoved", "other", "phase", "mean", "grey", "mixup"]
 
 
 class Signals(NamedTuple):
@@ -81,14 +81,14 @@ class SignalSpec(BaseModel):
 class Teacher:
     """A trained network with the normalisation that it was trained with: frozen, in eval mode."""
 
-    net: MobileNetV2
+    net: Network
     mean: Sequence[float]
     std: Sequence[float]
     device: str = "cpu"
 
     def __post_init__(self) -> None:
         self.hash = state_hash(self.net)
-        self.net = self.net.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.net = self.net.to(self.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         self.model = with_normalisation(self.net, self.mean, self.std).eval()
         # Batch norm folded into the convolutions: the same function, about twice as fast for attributions.
         self.folded = with_normalisation(fuse(copy.deepcopy(self.net)), self.mean, self.std).eval()
@@ -136,17 +136,35 @@ def precompute(spec: SignalSpec, kind: Kind, teacher: Teacher, split: Split, fol
     for start in range(0, len(split), block):
         parts.append(blocks / f"{start:08d}.npy")
         if not parts[-1].exists():
-            here = slice(start, start + block)
-            rows = order[here]
-            images = split.images[rows] if views is None else crop_flip(split.images[rows], views[here], spec.padding)
-            images = (images / 255).to(teacher.device, memory_format=torch.channels_last)
-            values = teacher.compute(kind, images, split.labels[rows].to(teacher.device), spec)
-            _save(parts[-1], values.cpu().numpy())
+            places = torch.arange(start, min(start + block, len(split)))
+            _save(parts[-1], _compute_rows(places, spec, kind, teacher, split, order, views).numpy())
         progress.advance(min(block, len(split) - start))
     _save(path, np.concatenate([np.load(part) for part in parts]))
     atomic_write(path.with_suffix(".json"), lambda part: Path(part).write_text(json.dumps(spec.stamp(kind), indent=1)))
     shutil.rmtree(blocks)
     return path
+
+
+def _compute_rows(
+    places: Tensor, spec: SignalSpec, kind: Kind, teacher: Teacher, split: Split, order: Tensor, views: Views | None
+) -> Tensor:
+    """The signals that belong in the rows `places` of a cache, on the CPU."""
+    rows = order[places]
+    images = split.images[rows] if views is None else crop_flip(split.images[rows], views[places], spec.padding)
+    images = (images / 255).to(teacher.device, memory_format=torch.channels_last)
+    return teacher.compute(kind, images, split.labels[rows].to(teacher.device), spec).cpu()
+
+
+def spot_check(spec: SignalSpec, kind: Kind, teacher: Teacher, split: Split, folder: Path, rows: int = 4) -> None:
+    """Compute a few rows of a cache again. Raises `KdigError` when they are not those of their pictures.
+
+    Logits in another order show in their argmax; attention and attribution maps show only here.
+    """
+    path = signal_path(spec, kind, folder)
+    stored, places = load_signal(spec, kind, path, split.labels), torch.linspace(0, len(split) - 1, rows).long()
+    again = _compute_rows(places, spec, kind, teacher, split, *_pass_order(spec, kind, len(split)))
+    if not torch.allclose(stored[places], again, rtol=0.01, atol=0.01 * again.abs().max().item()):
+        raise KdigError(f"{path} is out of order: its rows are not what the teacher gives for their pictures; delete it")
 
 
 def _save(path: Path, values: np.ndarray) -> None:
@@ -200,6 +218,15 @@ class Batch(NamedTuple):
     signals: Signals
 
 
+def _veiling(maps: Tensor, overlay: Overlay, seed: int) -> Tensor:
+    """The maps (N, H, W) that `overlay` lays over pictures; Eq. 5 comes later, except inside the mean, where maps count alike."""
+    if overlay == "phase":
+        return phase_scrambled(maps, Generator().manual_seed(seed))
+    if overlay == "mean":
+        return normalise_map(maps, torch.ones(len(maps), device=maps.device)).mean(0).expand_as(maps)
+    return maps
+
+
 class IGDataset(TorchDataset[Batch]):
     """The paper's IG data set: a random view of each picture, overlaid with its attribution map at `probability` (Eqs. 4-6).
 
@@ -209,6 +236,10 @@ class IGDataset(TorchDataset[Batch]):
     `pairing` says whose signals a picture meets: `static` its own, precomputed, the map moved with the picture; `released` those
     of a `released` cache, the map left where it is; `reshuffled` another picture's, drawn anew each epoch; `same_view` its own,
     computed by `teacher` on the very view (before the overlay).
+
+    `overlay` says what is laid over the chosen pictures: `map` the picture's attribution map, or a control in its place:
+    `unmoved` the map without the picture's crop and flip, `other` another picture's map, drawn anew each epoch, `phase` the map
+    with scrambled phases, `mean` the mean of all maps, `grey` mid-grey, `mixup` another picture (the label stays).
     """
 
     def __init__(
@@ -221,6 +252,7 @@ class IGDataset(TorchDataset[Batch]):
         padding: int = 4,
         flip: bool = True,
         pairing: Pairing = "static",
+        overlay: Overlay = "map",
         seed: int = 0,
         device: str = "cpu",
         teacher: Teacher | None = None,
@@ -228,22 +260,25 @@ class IGDataset(TorchDataset[Batch]):
     ) -> None:
         self.images, self.labels = split.images.to(device), split.labels.to(device)
         self.signals = Signals(*(None if signal is None else signal.to(device) for signal in signals))
+        if self.signals.maps is not None:
+            self.signals = self.signals._replace(maps=_veiling(self.signals.maps, overlay, seed))
         self.wanted, self.probability, self.padding, self.flip = set(wanted), probability, padding, flip
-        self.pairing, self.seed, self.device, self.teacher, self.spec = pairing, seed, device, teacher, spec
+        self.pairing, self.overlay = pairing, overlay
+        self.seed, self.device, self.teacher, self.spec = seed, device, teacher, spec
         self.set_epoch(0)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the epoch's order, views and, for `reshuffled`, partners; methods that share a seed share every draw."""
+        """Draw the epoch's order, views and each picture's `other`; methods that share a seed share every draw."""
         generator = Generator().manual_seed(100_003 * self.seed + epoch)
         self.order = torch.randperm(len(self), generator=generator)
         self.views = draw_views(len(self), self.padding, self.flip, generator).to(self.device)
-        self.partner = torch.arange(len(self), device=self.device)
-        if self.pairing == "reshuffled":  # one cycle through all pictures: nobody meets its own signal
-            cycle = torch.randperm(len(self), generator=generator).to(self.device)
-            self.partner[cycle] = cycle.roll(1)
+        # one cycle through all pictures: nobody meets itself
+        cycle = torch.randperm(len(self), generator=generator).to(self.device)
+        self.other = torch.empty_like(cycle).index_copy(0, cycle, cycle.roll(1))
+        self.partner = self.other if self.pairing == "reshuffled" else torch.arange(len(self), device=self.device)
 
     def __getitem__(self, index: int) -> Batch:
         images, labels, signals = self.__getitems__([index])
@@ -255,14 +290,25 @@ class IGDataset(TorchDataset[Batch]):
         images = crop_flip(self.images[index], views, self.padding) / 255
         chosen = views.chance < self.probability
         signals = self._live(images, labels, chosen) if self.pairing == "same_view" else self._stored(index, views)
-        if signals.maps is not None:
-            images = torch.where(chosen[:, None, None, None], overlay(images, signals.maps, views.exponent), images)
+        veil = self._veil(index, views, signals.maps)
+        if veil is not None:
+            images = torch.where(chosen[:, None, None, None], blend(images, veil), images)
         return Batch(images, labels, signals)
+
+    def _veil(self, index: Tensor, views: Views, maps: Tensor | None) -> Tensor | None:
+        """What is blended into the chosen ones of a batch, in [0, 1]; None for a method without overlay."""
+        if self.overlay == "grey":
+            return torch.tensor(0.5, device=self.device)
+        if self.overlay == "mixup":
+            return crop_flip(self.images[self.other[index]], views, self.padding) / 255
+        return None if maps is None else normalise_map(maps, views.exponent)[:, None]
 
     def _stored(self, index: Tensor, views: Views) -> Signals:
         rows = self.partner[index]
         logits, attention, maps = (None if signal is None else signal[rows] for signal in self.signals)
-        if maps is not None and self.pairing != "released":
+        if self.signals.maps is not None and self.overlay == "other":
+            maps = self.signals.maps[self.other[index]]
+        if maps is not None and self.pairing != "released" and self.overlay != "unmoved":
             maps = crop_flip(maps[:, None], views, self.padding)[:, 0]
         return Signals(logits, attention, maps)
 

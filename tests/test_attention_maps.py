@@ -103,3 +103,10 @@ def test_runs_are_the_ablations(tmp_path, monkeypatch):
     ablation = params.check(params.Ablation, {"train_images": 100, "seeds": [0, 1]}).runs("abc")
     assert {run.key for run in maps} <= {run.key for run in ablation}
     assert LEVELS[maps[0].level][1] == 9
+
+
+def test_logit_gap_by_hand():
+    logits = torch.tensor([[5.0, 1.0, 3.0], [0.0, 2.0, 0.0]])
+    gap, spread = alignment.logit_gap(logits, torch.tensor([0, 2]))
+    assert gap.tolist() == pytest.approx([3.0, -1.0])
+    assert spread.tolist() == pytest.approx([2**0.5, 2**0.5])

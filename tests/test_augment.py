@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from kdig.augment import crop_flip, draw_views, normalise_map, overlay
+from kdig.augment import crop_flip, draw_views, normalise_map, overlay, phase_scrambled
 
 
 def views(n, padding=2, flip=True, seed=0):
@@ -65,3 +65,14 @@ def test_constant_map_gives_zeros_and_no_nan(value):
 def test_same_seed_same_views_and_another_epoch_others():
     assert torch.equal(views(100).dy, views(100).dy)
     assert not torch.equal(views(100).dy, views(100, seed=1).dy)
+
+
+def test_phase_scrambled_maps_are_as_coarse_and_elsewhere():
+    maps = torch.rand(6, 9, 8) ** 4
+    scrambled = phase_scrambled(maps, torch.Generator().manual_seed(0))
+    assert torch.equal(scrambled, phase_scrambled(maps, torch.Generator().manual_seed(0)))
+    assert scrambled.amin((1, 2)).abs().max() < 1e-6
+    amplitude, kept = (torch.fft.fft2(m).abs().flatten(1)[:, 1:] for m in (maps, scrambled))  # all but the mean
+    assert torch.allclose(kept, amplitude, atol=1e-4)
+    for before, after in zip(maps, scrambled):
+        assert abs(np.corrcoef(before.flatten(), after.flatten())[0, 1]) < 0.5

@@ -1,7 +1,6 @@
 """Counts against numbers worked out by hand; timing against a clock of our own: no assertion depends on this machine."""
 
-import json
-import sys
+import os
 
 import numpy as np
 import pandas as pd
@@ -141,23 +140,30 @@ def test_variant_that_cannot_be_run_is_one_line_and_the_rest_goes_on(monkeypatch
     assert times[["variant", "batch"]].drop_duplicates().values.tolist() == [["plain", 1], ["plain", 2]]
 
 
-def test_command_prints_a_first_and_a_second_pass_in_the_given_order(capsys):
-    assert latency.main(["8", "7", "--image-size", "8"]) == 0
-    rows = json.loads(capsys.readouterr().out)
+def test_first_passes_come_in_the_given_order_and_then_the_second():
+    rows = latency.first_passes([8, 7], 8, "cpu", 1)
     assert [(row["turn"], row["level"]) for row in rows] == [(1, 8), (1, 7), (2, 8), (2, 7)]
     assert all(row["seconds"] > 0 for row in rows)
 
 
-def test_processes_are_counted_and_their_last_line_is_read(monkeypatch):
-    rows = [{"turn": 1, "level": 0, "seconds": 0.5}]
-    program = f"print('a warning of some library'); print({json.dumps(json.dumps(rows))})"
-    assert latency._fresh([sys.executable, "-c", program]) == rows
-    commands = []
-    monkeypatch.setattr(latency, "_fresh", lambda command: commands.append(command) or rows)
-    assert latency.cold([0, 8], repeats=3, threads=2).process.tolist() == [0, 1, 2]
-    assert commands[0][1:] == ["-m", "kdig.latency", "0", "8", "--image-size", "32", "--threads", "2", "--device", "cpu"]
+def identity(levels, image_size, device, threads):
+    return [{"turn": 1, "level": levels[0], "seconds": 0.5, "pid": os.getpid(), "given": (image_size, device, threads)}]
 
 
-def test_process_that_fails_says_why():
-    with pytest.raises(KdigError, match="in a fresh process failed: ValueError: no such device"):
-        latency._fresh([sys.executable, "-c", "raise ValueError('no such device')"])
+def test_every_cold_pass_has_a_process_of_its_own(monkeypatch):
+    monkeypatch.setattr(latency, "first_passes", identity)
+    times = latency.cold([3, 0], repeats=3, image_size=8, threads=2)
+    assert times.process.tolist() == [0, 1, 2]
+    assert len({*times.pid, os.getpid()}) == 4
+    assert times.given.tolist() == [(8, "cpu", 2)] * 3
+    assert times.level.tolist() == [3] * 3
+
+
+def fails(*arguments):
+    raise ValueError("no such\ndevice")
+
+
+def test_process_that_fails_says_why(monkeypatch):
+    monkeypatch.setattr(latency, "first_passes", fails)
+    with pytest.raises(KdigError, match="in a fresh process failed: no such device"):
+        latency.cold([0, 8], repeats=1)

@@ -10,8 +10,11 @@ from kdig.data import load_dataset
 from kdig.models import (
     LEVELS,
     AttentionTap,
+    ResNet20,
+    build,
     count_layers,
     count_parameters,
+    equal_width,
     load_released_checkpoint,
     mobilenet_v2,
     output_features,
@@ -112,3 +115,19 @@ def test_released_students_score_what_their_authors_recorded(tmp_path):
         recorded = float(path.stem.split("TestAcc")[1])
         net = load_released_checkpoint(path).to(memory_format=torch.channels_last)
         assert accuracy(predict(net, test), test.labels) == pytest.approx(recorded, abs=0.05)
+
+
+def test_resnet20_is_the_one_of_its_paper():
+    """0.27 million parameters in 19 convolutions and a linear layer (He et al. 2016, Table 6), and two 1x1 shortcuts here."""
+    net = ResNet20()
+    assert (count_parameters(net), count_layers(net)) == (272_474, 22)
+    assert net(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+    assert net.features(torch.rand(2, 3, 32, 32)).shape == (2, 64, 8, 8)
+
+
+@pytest.mark.parametrize("rival", ["mobilenet_v2", "resnet20"])
+def test_rivals_have_the_students_size(rival):
+    wanted = count_parameters(student(2))
+    width = equal_width(rival, wanted)
+    assert wanted <= count_parameters(build(0, 10, width, rival)) < 1.1 * wanted  # channels come in eights
+    assert count_parameters(build(0, 10, width - 0.01, rival)) < wanted

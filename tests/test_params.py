@@ -2,6 +2,7 @@ import pytest
 import yaml
 
 from kdig import KdigError, params
+from kdig.models import build, count_parameters
 
 
 @pytest.fixture(autouse=True)
@@ -141,3 +142,32 @@ def test_only_the_papers_own_settings_decide_its_results(monkeypatch):
 )  # fmt: skip
 def test_timing_parameters_are_checked(name, value):
     assert name in message(params.Sweep, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [("pairings", ["released", "same_view"], "must hold 'static'"), ("overlays", ["grey", "other"], "must hold 'map'"),
+     ("strong_methods", ["kd", "kd_ig"], "must hold 'student'"), ("pairing_methods", ["kdig"], "unknown method 'kdig'"),
+     ("checkpoints", ["a.pt"], "need dataset 'cifar10'"), ("overlays", ["map", "veil"], "overlays")],
+)  # fmt: skip
+def test_arms_of_the_audit_are_checked(name, value, reason):
+    assert reason in message(params.ReleasedCode, **{name: value})
+
+
+def test_audit_takes_the_ablations_runs_and_pairs_its_arms(monkeypatch, tmp_path):
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
+    audit, ablation = (params.check(model, {"train_images": 100}) for model in (params.ReleasedCode, params.Ablation))
+    known = {run.key for run in ablation.runs("abc")}
+    assert known == {run.key for run in audit.ablation("abc")} <= {run.key for run in audit.runs("abc")}
+    assert {run.key for run in audit.paired("abc") if run.pairing == "static"} <= known
+    assert {run.seed for run in audit.runs("abc")} == set(audit.seeds)
+    strong = audit.strong("abc")[0]
+    assert strong.recipe.normalise
+    assert strong.recipe.epochs == audit.epochs
+    parameters = {count_parameters(build(run.level, 10, run.width, run.architecture)) for run in [strong, *audit.rivals()]}
+    assert max(parameters) < 1.15 * min(parameters)
+
+
+def test_matching_label_smoothing_at_the_papers_weights():
+    values = {"alpha": 0.01, "temperature": 2.5, "dataset": "digits"}
+    assert params.check(params.ReleasedCode, values).smoothing() == pytest.approx(0.0142, abs=0.0005)

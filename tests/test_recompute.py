@@ -165,3 +165,25 @@ def test_kappa_range_bounds_every_confusion():
         chance = (confusion.sum(0) * confusion.sum(1)).sum() / n**2
         kappa = (np.trace(confusion) / n - chance) / (1 - chance)
         assert low - 1e-12 <= kappa <= high + 1e-12
+
+
+@pytest.mark.parametrize(("alpha", "temperature", "target"), [(0.01, 2.5, 0.1), (0.5, 4, 0.1), (0.3, 2, 0.8), (0.01, 2.5, 0.98)])
+def test_stationary_gap_is_where_eq_1_is_smallest(alpha, temperature, target):
+    """Eq. 1 over a grid of gaps, for a softened target that gives the true class `target` and the rest equal parts."""
+    gaps = np.linspace(-5, 40, 45_001)
+
+    def log_softmax(gap):
+        return np.array([-np.log1p(9 * np.exp(-gap)), -gap - np.log1p(9 * np.exp(-gap))])
+
+    soft = np.array([target, (1 - target) / 9])
+    plain, softened = log_softmax(gaps), log_softmax(gaps / temperature)
+    kl = (np.array([1, 9]) * soft * np.log(soft)).sum() - (np.array([1, 9]) * soft) @ softened
+    loss = -(1 - alpha) * plain[0] + alpha * temperature**2 * kl
+    assert recompute.stationary_gap(alpha, temperature, target) == pytest.approx(gaps[loss.argmin()], abs=0.002)
+
+
+def test_matching_smoothing_has_the_same_gap():
+    for gap in (1.0, 4.5, 9.0):
+        epsilon = recompute.matching_smoothing(gap)
+        true = 1 - epsilon + epsilon / 10
+        assert np.log(true / (epsilon / 10)) == pytest.approx(gap)

@@ -190,9 +190,9 @@ def test_a_killed_worker_is_said_and_the_next_call_goes_on(make_run, workspace):
 def test_workers_end_when_their_parent_is_killed(tmp_path):
     code = (
         "import multiprocessing, os, sys, time\nfrom concurrent.futures import ProcessPoolExecutor\n"
-        "from kdig.runs import _exit_with_parent\n"
+        "from kdig.runs import exit_with_parent\n"
         "if __name__ == '__main__':\n"
-        "    pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context('spawn'), initializer=_exit_with_parent)\n"
+        "    pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context('spawn'), initializer=exit_with_parent)\n"
         "    print(pool.submit(os.getpid).result(), flush=True)\n    time.sleep(60)\n"
     )
     (tmp_path / "pool.py").write_text(code)
@@ -331,7 +331,7 @@ def test_signals_of_a_share_are_those_of_its_pictures(taught, workspace):
     run = taught("kd_ig_at", share=0.75, split_seed=3)
     prepare([run], workspace, 1)
     pictures = workspace.pictures(run)
-    found = kdig.runs._training_set(run, workspace, pictures).signals
+    found = kdig.runs.training_set(run, workspace, pictures).signals
     teacher = workspace.load_weights(run.teacher)
     training = pictures.training
     for kind in run.wanted:
@@ -397,3 +397,39 @@ def test_fused_optimizers_are_torchs_plain_ones(optimizer):
         ends.append(layer.weight.detach())
     assert torch.allclose(*ends, atol=1e-6)
     assert not torch.allclose(ends[0], torch.ones(12), atol=0.1)
+
+
+@pytest.mark.parametrize("rival", ["mobilenet_v2", "resnet20"])
+def test_rivals_train_and_come_back_from_the_store(make_run, workspace, rival):
+    run = make_run(architecture=rival, width=0.3)
+    assert run.key == make_run(architecture=rival, width=0.3, level=4).key != make_run(width=0.3).key
+    result = train(run, workspace)
+    net = workspace.load_weights(result.weights)
+    assert net.hash == result.weights
+    predicted = predict(net.model, workspace.pictures(run).scored).argmax(1)
+    assert predicted.tolist() == result.predicted.tolist()
+
+
+def test_rivals_have_no_attention_to_transfer(make_run):
+    with pytest.raises(ValueError, match="attention transfer needs the paper's students"):
+        make_run(architecture="resnet20", gamma=0.8, teacher="abc")
+
+
+@pytest.mark.parametrize("overlay", ["grey", "mixup"])
+def test_overlays_without_maps_need_no_teacher(make_run, workspace, overlay):
+    run = make_run(probability=0.5, overlay=overlay, steps=7, teacher="abc", pairing="released")
+    assert (run.wanted, run.teacher, run.steps, run.pairing) == (set(), None, 50, "static")
+    assert len({run.key, make_run().key, make_run(probability=0.5, teacher="abc").key}) == 3
+    assert train(run, workspace).run == run
+
+
+@pytest.mark.parametrize("overlay", ["unmoved", "other", "phase", "mean"])
+def test_overlay_controls_train(taught, workspace, overlay):
+    results = execute([taught("ig", overlay=overlay), taught("ig")], workspace)
+    assert results[0].weights != results[1].weights
+
+
+def test_overlay_controls_are_for_a_pictures_own_signals(make_run):
+    with pytest.raises(ValueError, match="overlay 'phase' is a control for pairing 'static', not for 'released'"):
+        make_run(probability=0.5, overlay="phase", pairing="released", teacher="abc")
+    assert make_run(overlay="phase").key == make_run().key

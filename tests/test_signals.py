@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from kdig import KdigError
-from kdig.augment import crop_flip, draw_views, overlay
+from kdig.augment import crop_flip, draw_views, normalise_map, overlay, phase_scrambled
 from kdig.data import Split
 from kdig.models import mobilenet_v2
 from kdig.signals import IGDataset, Signals, SignalSpec, Teacher, load_signal, precompute, signal_path
@@ -159,6 +159,44 @@ def test_pairing_holds_for_logits_attention_and_maps_together(split, pairing):
         assert torch.equal(batch.signals.maps, maps)
         expected = overlay(crop_flip(split.images, ds.views, 1) / 255, maps, ds.views.exponent)
         assert torch.allclose(batch.images, expected)
+
+
+def veil_of(dataset, split):
+    """What was laid over every picture: Eq. 6 solved for it."""
+    batch = dataset.__getitems__(range(len(split)))
+    return 2 * batch.images - crop_flip(split.images, dataset.views, 1) / 255
+
+
+@pytest.mark.parametrize("overlay", ["map", "unmoved", "other", "phase", "mean", "grey", "mixup"])
+def test_overlay_controls_lay_over_what_they_say(split, overlay):
+    maps = torch.rand(40, 8, 8, generator=torch.Generator().manual_seed(1)) ** 3
+    ds = IGDataset(split, Signals(maps=maps), wanted={"maps"}, probability=1.0, padding=1, overlay=overlay, seed=5)
+    ds.set_epoch(2)
+    other = torch.tensor([int(i) for i in ds.other])
+    assert (other != torch.arange(40)).all()
+
+    def moved(pixels):
+        return crop_flip(pixels[:, None], ds.views, 1)
+
+    def normalised(pixels):
+        return normalise_map(pixels[:, 0], ds.views.exponent)[:, None]
+
+    mean = normalise_map(maps, torch.ones(40)).mean(0).expand(40, 8, 8)
+    expected = {
+        "map": lambda: normalised(moved(maps)),
+        "unmoved": lambda: normalised(maps[:, None]),
+        "other": lambda: normalised(moved(maps[other])),
+        "phase": lambda: normalised(moved(phase_scrambled(maps, torch.Generator().manual_seed(5)))),
+        "mean": lambda: normalised(moved(mean)),
+        "grey": lambda: torch.full((40, 1, 8, 8), 0.5),
+        "mixup": lambda: crop_flip(split.images[other], ds.views, 1) / 255,
+    }[overlay]()
+    assert torch.allclose(veil_of(ds, split), expected.expand(40, 3, 8, 8), atol=1e-5)
+
+
+def test_other_maps_leave_logits_their_own(split):
+    ds = IGDataset(split, signals_of(split), wanted={"logits", "maps"}, probability=1.0, overlay="other")
+    assert torch.equal(ds.__getitems__(range(40)).signals.logits, torch.eye(40))
 
 
 def test_reshuffled_partners_change_with_the_epoch(split):
