@@ -351,7 +351,7 @@ class ReleasedCode(Students):
         unknown = sorted({*self.pairing_methods, *self.strong_methods} - set(METHODS))
         if unknown:
             raise ValueError(f"unknown method {unknown[0]!r}: choose from {', '.join(METHODS)}")
-        for name, first in (("pairings", "static"), ("overlays", "map"), ("strong_methods", "student")):
+        for name, first in (("pairings", "static"), ("pairing_methods", "kd"), ("overlays", "map"), ("strong_methods", "student")):
             if first not in getattr(self, name):
                 raise ValueError(f"{name} must hold {first!r}, to which the others are compared")
         if self.checkpoints and self.dataset != "cifar10":

@@ -522,7 +522,7 @@ def logit_gaps(gaps: pd.DataFrame, predicted: Mapping[str, float]) -> Figure:
     for name, value in predicted.items():
         axis.plot([value] * 2, [names.index(name) - 0.4, names.index(name) + 0.4], color=sns.color_palette("colorblind")[3], lw=2)
     if predicted:
-        handle = Line2D([], [], color=sns.color_palette("colorblind")[3], lw=2, label="predicted for unrelated targets")
+        handle = Line2D([], [], color=sns.color_palette("colorblind")[3], lw=2, label="predicted from Eq. 1")
         axis.legend(handles=[handle], frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     axis.set(xlabel="true class's logit above the mean of the others", ylabel="")
     return figure

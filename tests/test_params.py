@@ -148,6 +148,7 @@ def test_timing_parameters_are_checked(name, value):
     ("name", "value", "reason"),
     [("pairings", ["released", "same_view"], "must hold 'static'"), ("overlays", ["grey", "other"], "must hold 'map'"),
      ("strong_methods", ["kd", "kd_ig"], "must hold 'student'"), ("pairing_methods", ["kdig"], "unknown method 'kdig'"),
+     ("pairing_methods", ["ig"], "must hold 'kd'"),
      ("checkpoints", ["a.pt"], "need dataset 'cifar10'"), ("overlays", ["map", "veil"], "overlays")],
 )  # fmt: skip
 def test_arms_of_the_audit_are_checked(name, value, reason):
