@@ -320,15 +320,53 @@ class AttentionMaps(Students):
         return [self.student_run(method, seed, teacher) for seed in self.seeds for method in self.methods]
 
 
-class ReleasedCode(Students):
-    """Parameters of `09_released_code`: pairings, overlay controls, recipes, rivals, and pictures made worse.
+class Released(Students):
+    """What the two notebooks about the released code share: the ablation's runs, and the students that the authors released.
 
-    `checkpoints` are files of students that the paper's authors released, tried on CIFAR-10's test pictures at 32 x 32.
+    `checkpoints` are files of these students, tried on CIFAR-10's test pictures at 32 x 32.
     """
 
     level: int = Field(2, ge=1, le=8)
     methods: list[str] = Field(list(METHODS), min_length=1)
     seeds: list[int] = Field([0, 1, 2], min_length=2)
+    checkpoints: list[str] = Field([])
+
+    @model_validator(mode="after")
+    def _cifar10(self) -> Self:
+        if self.checkpoints and self.dataset != "cifar10":
+            raise ValueError("checkpoints are tried on CIFAR-10's test pictures: they need dataset 'cifar10'")
+        return self
+
+    def ablation(self, teacher: str) -> list[Run]:
+        """The runs of `04_ablation`."""
+        return [self.student_run(method, seed, teacher) for seed in self.seeds for method in self.methods]
+
+    def runs(self, teacher: str) -> list[Run]:
+        """The runs of `04_ablation`."""
+        return self.ablation(teacher)
+
+    def released(self) -> dict[str, MobileNetV2]:
+        """The networks of `checkpoints` by file name. Raises `KdigError` for a file that is not one of them."""
+        return released_students(self.checkpoints)
+
+    def released_test(self) -> Split:
+        """CIFAR-10's test pictures at the released students' size."""
+        return self.workspace.dataset(self.dataset, 32).test
+
+
+class ReleasedResults(Released):
+    """Parameters of `09_released_results`: pictures made worse, selection, latency, and the bars of Figure 6."""
+
+    jpeg_qualities: list[Annotated[int, Field(ge=1, le=95)]] = Field([95, 85, 75, 60, 40, 20], min_length=1)
+    noise_sds: list[Annotated[float, Field(gt=0)]] = Field([4.0, 8.0, 16.0, 32.0], min_length=1)
+    blur_sigmas: list[Annotated[float, Field(gt=0)]] = Field([0.5, 0.75, 1.0, 1.5], min_length=1)
+    contrast_factors: list[Annotated[float, Field(gt=0)]] = Field([0.75, 0.5, 0.25], min_length=1)
+    robustness_images: int | None = Field(None, ge=10)
+
+
+class ReleasedCode(Released):
+    """Parameters of `09_released_code`: pairings, overlay controls, recipes and rivals."""
+
     pairings: list[Pairing] = Field(["static", "same_view", "released", "reshuffled"], min_length=2)
     pairing_methods: list[str] = Field(["kd", "ig", "at", "kd_ig"], min_length=1)
     overlays: list[Overlay] = Field(["map", "unmoved", "other", "phase", "mean", "grey", "mixup"], min_length=2)
@@ -339,12 +377,6 @@ class ReleasedCode(Students):
     strong_schedule: Literal["constant", "cosine", "onecycle"] = "onecycle"
     strong_weight_decay: float = Field(5e-4, ge=0)
     strong_label_smoothing: float = Field(0.0, ge=0, lt=1)
-    jpeg_qualities: list[Annotated[int, Field(ge=1, le=100)]] = Field([95, 85, 75, 60, 40, 20], min_length=1)
-    noise_sds: list[Annotated[float, Field(gt=0)]] = Field([4.0, 8.0, 16.0, 32.0], min_length=1)
-    blur_sigmas: list[Annotated[float, Field(gt=0)]] = Field([0.5, 0.75, 1.0, 1.5], min_length=1)
-    contrast_factors: list[Annotated[float, Field(gt=0)]] = Field([0.75, 0.5, 0.25], min_length=1)
-    robustness_images: int | None = Field(None, ge=10)
-    checkpoints: list[str] = Field([])
 
     @model_validator(mode="after")
     def _arms(self) -> Self:
@@ -354,13 +386,7 @@ class ReleasedCode(Students):
         for name, first in (("pairings", "static"), ("pairing_methods", "kd"), ("overlays", "map"), ("strong_methods", "student")):
             if first not in getattr(self, name):
                 raise ValueError(f"{name} must hold {first!r}, to which the others are compared")
-        if self.checkpoints and self.dataset != "cifar10":
-            raise ValueError("checkpoints are tried on CIFAR-10's test pictures: they need dataset 'cifar10'")
         return self
-
-    def ablation(self, teacher: str) -> list[Run]:
-        """The runs of `04_ablation`."""
-        return [self.student_run(method, seed, teacher) for seed in self.seeds for method in self.methods]
 
     def paired(self, teacher: str) -> list[Run]:
         """Every method under every pairing."""
@@ -413,14 +439,6 @@ class ReleasedCode(Students):
         gap = stationary_gap(self.alpha, self.temperature, 1 / classes, classes)
         return round(matching_smoothing(gap, classes), 4)
 
-    def released(self) -> dict[str, MobileNetV2]:
-        """The networks of `checkpoints` by file name. Raises `KdigError` for a file that is not one of them."""
-        return released_students(self.checkpoints)
-
-    def released_test(self) -> Split:
-        """CIFAR-10's test pictures at the released students' size."""
-        return self.workspace.dataset(self.dataset, 32).test
-
 
 def released_students(files: Iterable[str]) -> dict[str, MobileNetV2]:
     """The released students in `files`, by file name; relative paths start at the project root."""
@@ -438,4 +456,5 @@ NOTEBOOKS: dict[str, type[Experiment]] = {
     "07_imagenet_subset": ImageNetSubset,
     "08_attention_maps": AttentionMaps,
     "09_released_code": ReleasedCode,
+    "09_released_results": ReleasedResults,
 }
