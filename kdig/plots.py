@@ -443,7 +443,7 @@ def damage_curves(table: pd.DataFrame, panels: Mapping[str, str], low: str = "lo
     """Accuracy (percent) over the severity of each kind of damage, undamaged pictures on the left; a line a method.
 
     `table`: `kind` (`none`: undamaged), `severity` in the order shown, `method`, `accuracy`, its interval in the columns `low` and
-    `high`; `panels`: kind -> label of its axis.
+    `high`; `panels`: kind -> label of its axis. The scale follows the accuracies, so that wide intervals leave it.
     """
     methods = [method for method in METHODS if method in set(table.method)]
     figure, axes = plt.subplots(1, len(panels), figsize=(2.9 * len(panels) + 0.8, 3.6), sharey=True, squeeze=False)
@@ -458,7 +458,8 @@ def damage_curves(table: pd.DataFrame, panels: Mapping[str, str], low: str = "lo
                 x, line.accuracy, bars, fmt="o-", ms=3.5, lw=1.1, elinewidth=0.8, color=COLOURS[method], label=LABELS[method]
             )
         axis.set(xticks=range(len(names)), xticklabels=names, xlabel=label)
-    axes[0, 0].set_ylabel("accuracy (%)")
+    room = 0.08 * max(float(np.ptp(table.accuracy)), 1.0)
+    axes[0, 0].set(ylabel="accuracy (%)", ylim=(table.accuracy.min() - room, table.accuracy.max() + room))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, ncols=min(8, len(methods)), loc="outside upper center")
     return figure
 
