@@ -439,6 +439,57 @@ def two_readings(table: pd.DataFrame, left: str, right: str) -> Figure:
     return figure
 
 
+def damage_curves(table: pd.DataFrame, panels: Mapping[str, str], low: str = "low", high: str = "high") -> Figure:
+    """Accuracy (percent) over the severity of each kind of damage, undamaged pictures on the left; a line a method.
+
+    `table`: `kind` (`none`: undamaged), `severity` in the order shown, `method`, `accuracy`, its interval in the columns `low` and
+    `high`; `panels`: kind -> label of its axis. The scale follows the accuracies, so that wide intervals leave it.
+    """
+    methods = [method for method in METHODS if method in set(table.method)]
+    figure, axes = plt.subplots(1, len(panels), figsize=(2.9 * len(panels) + 0.8, 3.6), sharey=True, squeeze=False)
+    for axis, (kind, label) in zip(axes[0], panels.items()):
+        shown = table[table.kind.isin(["none", kind])]
+        names = ["none", *(f"{value:g}" for value in shown[shown.kind == kind].severity.unique())]
+        for shift, method in zip(np.linspace(-0.25, 0.25, len(methods)), methods):
+            line = shown[shown.method == method]
+            bars = [line.accuracy - line[low], line[high] - line.accuracy]
+            x = np.arange(len(line)) + shift
+            axis.errorbar(
+                x, line.accuracy, bars, fmt="o-", ms=3.5, lw=1.1, elinewidth=0.8, color=COLOURS[method], label=LABELS[method]
+            )
+        axis.set(xticks=range(len(names)), xticklabels=names, xlabel=label)
+    room = 0.08 * max(float(np.ptp(table.accuracy)), 1.0)
+    axes[0, 0].set(ylabel="accuracy (%)", ylim=(table.accuracy.min() - room, table.accuracy.max() + room))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, ncols=min(8, len(methods)), loc="outside upper center")
+    return figure
+
+
+def histogram_fits(bins: pd.DataFrame, fits: pd.DataFrame, beyond: Mapping[str, int]) -> Figure:
+    """Figure 6's bars, a panel a method, with one normal (dashed) and two (solid, with a band), all in runs a bar.
+
+    `bins`: `method`, `bin_low`, `bin_high`, `count`; `fits`: `method`, `x`, `one`, `two`, `low`, `high`; `beyond`: runs above the
+    last bar, drawn hatched as a rate for their unknown places.
+    """
+    methods = [name for name in METHODS if name in set(bins.method)]
+    figure, axes = plt.subplots(len(methods), 1, figsize=(6.8, 1.6 * len(methods) + 0.6), sharex=True, sharey=True, squeeze=False)
+    for axis, method in zip(axes[:, 0], methods):
+        rows, curve = bins[bins.method == method], fits[fits.method == method]
+        width, end = (rows.bin_high - rows.bin_low).iloc[0], rows.bin_high.max()
+        axis.bar(rows.bin_low, rows["count"], width, align="edge", color=COLOURS[method], alpha=0.6, ec="white", lw=0.5)
+        if beyond.get(method):
+            wide = 4 * width
+            axis.bar(end, beyond[method] / 4, wide, align="edge", fc="none", ec=COLOURS[method], hatch="///", lw=0.8)
+            axis.text(end + wide, 3, f" {beyond[method]} runs,\n places\n unknown", fontsize="x-small", va="center")
+        axis.fill_between(curve.x, curve.low, curve.high, color="black", alpha=0.15, lw=0)
+        axis.plot(curve.x, curve.one, ls="--", lw=1.4, color=PAPER, label="one normal")
+        axis.plot(curve.x, curve.two, lw=1.4, color="black", label="two normals of one width")
+        axis.set_title(LABELS[method], loc="left", fontsize="medium")
+        axis.set_ylabel("runs a bar")
+    axes[-1, 0].set_xlabel("test accuracy (%)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, ncols=2, loc="outside upper center")
+    return figure
+
+
 def banded_curves(table: pd.DataFrame, x_label: str, y_label: str, log: bool = False) -> Figure:
     """One line for each `curve` of `table` over `x`, with the band from `low` to `high`; `log`: a logarithmic y axis."""
     figure, axis = plt.subplots(figsize=(5.8, 3.4))

@@ -64,6 +64,22 @@ def picture_interval(
     return float(low), float(high)
 
 
+def accuracy_intervals(right: ArrayLike) -> dict[str, float]:
+    """Accuracy (percent) of networks on the same pictures, from whether each is right (bool, (networks, N)), with two intervals.
+
+    `low` to `high` is Student's 95 % interval over networks, other trainings on these pictures (nan for one network);
+    `pictures_low` to `pictures_high` Wilson's over pictures, these networks on other pictures. Wilson's supposes one network; of
+    several, whose mean varies less from picture to picture, it is rather too wide.
+    """
+    answers = np.atleast_2d(np.asarray(right, dtype=bool))
+    runs, pictures = answers.shape
+    by_run = 100 * answers.mean(axis=1)
+    low, high = mean_interval(by_run.tolist())
+    wilson = proportion_confint(answers.sum() / runs, pictures, method="wilson")
+    values = {"n": runs, "pictures": pictures, "accuracy": float(by_run.mean()), "low": low, "high": high}
+    return values | {"pictures_low": float(100 * wilson[0]), "pictures_high": float(100 * wilson[1])}
+
+
 def paired_outcomes(right: Mapping[str, np.ndarray], baseline: str) -> pd.DataFrame:
     """Each network against `baseline` on the same pictures, from `right`: name -> bool (N,): `compare_answers`, Holm's correction.
 

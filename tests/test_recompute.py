@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
+from sklearn.mixture import GaussianMixture
 from statsmodels.stats.diagnostic import lilliefors
 
 from kdig import recompute
@@ -187,3 +188,55 @@ def test_matching_smoothing_has_the_same_gap():
         epsilon = recompute.matching_smoothing(gap)
         true = 1 - epsilon + epsilon / 10
         assert np.log(true / (epsilon / 10)) == pytest.approx(gap)
+
+
+def _two_groups(rng, draws, n=60, share=0.4, distance=4.0):
+    upper = rng.random((draws, n)) < share
+    return 90 + 0.2 * (rng.normal(size=(draws, n)) + distance * upper)
+
+
+@pytest.mark.parametrize(("kind", "floor"), [("tied", 0.0), ("full", 0.01)])
+def test_two_normals_are_scikit_learns_mixture_or_a_likelier_one(kind, floor):
+    """Two widths have several ends; one narrow group is likelier in one of these samples, and scikit-learn's start misses it."""
+    samples, same = _two_groups(np.random.default_rng(0), 5), 0
+    for x, row in zip(samples, recompute.two_normals(samples, kind == "tied", iterations=2_000).itertuples()):
+        z = ((x - x.mean()) / x.std())[:, None]
+        fit = GaussianMixture(2, covariance_type=kind, reg_covar=floor, tol=1e-9, max_iter=5_000, random_state=0).fit(z)
+        theirs = 2 * 60 * (fit.score(z) - scipy_stats.norm.logpdf(z).mean())
+        assert row.ratio > theirs - 0.02
+        if row.ratio < theirs + 0.02:
+            same, order = same + 1, fit.means_[:, 0].argsort()
+            assert [row.low, row.high] == pytest.approx(x.mean() + x.std() * fit.means_[order, 0], abs=0.002)
+            assert row.share == pytest.approx(fit.weights_[order[1]], abs=0.005)
+    assert same >= 4 + (kind == "tied")
+
+
+def test_two_normals_parts_of_the_variance_add_up():
+    samples = _two_groups(np.random.default_rng(1), 4)
+    fit = recompute.two_normals(samples)
+    between = fit.share * (1 - fit.share) * (fit.high - fit.low) ** 2
+    assert np.allclose(between + fit.sd**2, samples.var(axis=1))
+    assert np.allclose(fit.between, between / samples.var(axis=1))
+    assert np.allclose(fit.separation, (fit.high - fit.low) / fit.sd)
+
+
+def test_two_normals_statistic_ignores_place_and_scale_and_finds_groups():
+    rng = np.random.default_rng(2)
+    normal = rng.normal(size=(200, 60))
+    null = recompute.two_normals(normal).ratio
+    assert np.allclose(recompute.two_normals(90 - 0.3 * normal[:20]).ratio, null[:20], atol=0.05)
+    assert (null >= 0).all()
+    assert 4 < np.quantile(null, 0.95) < 9  # between chi-square of one and of several degrees of freedom
+    found = recompute.two_normals(_two_groups(rng, 20))
+    assert (found.ratio > null.max()).all()
+    assert found.share.mean() == pytest.approx(0.4, abs=0.04)
+    assert found.separation.mean() == pytest.approx(4, rel=0.1)
+
+
+def test_a_gap_counts_the_thinner_side_of_the_deepest_empty_bin():
+    assert recompute.gap_depth([[0, 3, 0, 4, 0, 1, 0], [1, 2, 3, 0, 0, 0, 0]]).tolist() == [3, 0]
+
+
+def test_counts_of_bins_have_open_ends():
+    counts = recompute.bin_counts(np.array([[0.5, 1.0, 1.5, 2.5, 9.0]]), [1.0, 2.0, 3.0])
+    assert counts.tolist() == [[1, 2, 1, 1]]

@@ -97,3 +97,18 @@ def test_highest_of_further_runs_covers_as_often_as_it_says():
     assert all(np.isnan(stats.highest_interval([1.0], of=3)))
     tight, wide = (np.diff(stats.highest_interval(rng.normal(90, 0.4, n), of=10))[0] for n in (50, 3))
     assert tight < wide
+
+
+def test_accuracy_has_an_interval_over_networks_and_one_over_pictures():
+    right = np.zeros((3, 200), dtype=bool)
+    for row, count in zip(right, (150, 160, 170)):
+        row[:count] = True
+    found = stats.accuracy_intervals(right)
+    assert (found["n"], found["pictures"], found["accuracy"]) == (3, 200, pytest.approx(80))
+    assert (found["low"], found["high"]) == pytest.approx(stats.mean_interval([75.0, 80.0, 85.0]))
+    z, p, n = scipy_stats.norm.ppf(0.975), 0.8, 200
+    middle, half = (p + z**2 / (2 * n)) / (1 + z**2 / n), z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    assert (found["pictures_low"], found["pictures_high"]) == pytest.approx((100 * (middle - half), 100 * (middle + half)))
+    one = stats.accuracy_intervals(right[0])
+    assert np.isnan(one["low"])
+    assert one["pictures_low"] < 75 < one["pictures_high"]
