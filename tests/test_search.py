@@ -1,11 +1,16 @@
 """The search: one split for all, choices by validation scores alone, tests of a winner that do not take luck for an effect."""
 
+from pathlib import Path
+
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
+from statsmodels.stats.anova import AnovaRM
 
 from kdig import params, recompute, stats
+from kdig.files import atomic_write
 from kdig.outputs import as_facts
 from kdig.paper import claims
 from kdig.runs import Result, execute, validation_frame
@@ -55,6 +60,24 @@ def test_every_cell_and_seed_has_the_split_that_is_saved(settings):
     for run in all_cells(settings):
         pictures = settings.workspace.pictures(run)
         assert [set(pictures.training.ids), set(pictures.scored.ids)] == saved
+
+
+def test_the_file_that_the_notebook_saves_names_the_pictures_of_every_run(settings):
+    """The notebook's own cell, carried out on these parameters; ids that are all digits stay text."""
+    notebook = nbformat.read(Path(__file__).parents[1] / "notebooks" / "03_hyperparameters.ipynb", as_version=4)
+    source = next(cell.source for cell in notebook.cells if cell.id == "split")
+    out = settings.outputs
+    exec(source, {"settings": settings, "out": out, "data": settings.data(), "pd": pd, "atomic_write": atomic_write})
+    saved = pd.read_csv(out.folder / "splits" / "03_validation.csv", dtype=str)
+    parts = {part: set(group.id) for part, group in saved.groupby("part")}
+    assert not saved.id.duplicated().any()
+    for run in [*all_cells(settings), *settings.chosen("abc", alpha=0.25)]:
+        pictures = settings.workspace.pictures(run)
+        trained, scored = set(pictures.training.ids), set(pictures.scored.ids)
+        if run.scored == "validation":
+            assert (trained, scored) == (parts["training"], parts["validation"])
+        else:
+            assert (trained, scored) == (parts["training"] | parts["validation"], parts["test"])
 
 
 def test_cells_are_scored_on_validation_and_the_chosen_setting_on_the_test_set(settings):
@@ -127,10 +150,31 @@ def test_names_of_facts_are_those_of_the_claims(settings):
 def test_one_way_analysis_is_scipys():
     rng = np.random.default_rng(0)
     cells = {name: rng.normal(i / 2, 1, 5) for i, name in enumerate("abc")}
-    table = stats.anova(frame_of(cells), "accuracy", "cell").set_index("effect")
+    table = stats.anova(frame_of(cells).drop(columns="seed"), "accuracy", "cell").set_index("effect")
     expected = scipy_stats.f_oneway(*cells.values())
     assert (table.loc["cell", "F"], table.loc["cell", "p"]) == pytest.approx((expected.statistic, expected.pvalue))
     assert table.share.sum() == pytest.approx(1)
+
+
+def test_seeds_that_all_cells_share_are_a_block():
+    """As in an analysis of repeated measures: what a seed adds to all cells hides no difference between them."""
+    rng = np.random.default_rng(0)
+    seeds = rng.normal(0, 10, 6)
+    cells = {name: seeds + rng.normal(i, 0.3, 6) for i, name in enumerate("abc")}
+    frame = frame_of(cells)
+    table = stats.anova(frame, "accuracy", "cell").set_index("effect")
+    expected = AnovaRM(frame, "accuracy", "seed", within=["cell"]).fit().anova_table.iloc[0]
+    assert table.index.tolist() == ["cell", "seed", "Residual"]
+    assert (table.F["cell"], table.p["cell"]) == pytest.approx((expected["F Value"], expected["Pr > F"]))
+    assert np.isnan(table.p["seed"])
+    assert (table.squares / table.df)["Residual"] ** 0.5 == pytest.approx(0.3, abs=0.1)
+    assert table.p["cell"] < 1e-4 < 0.5 < stats.anova(frame.drop(columns="seed"), "accuracy", "cell").p[0]
+
+
+def test_runs_of_other_seeds_in_each_cell_are_no_pairs():
+    frame = frame_of({"a": [1.0, 2.0, 4.0], "b": [3.0, 5.0, 4.0]})
+    frame.loc[frame.cell == "b", "seed"] += 3
+    assert stats.anova(frame, "accuracy", "cell").effect.tolist() == ["cell", "Residual"]
 
 
 def test_equal_runs_have_no_f():
@@ -172,7 +216,8 @@ def test_winner_of_equal_cells_is_luck_and_a_planted_one_is_not():
         means = frame.groupby("cell").accuracy.mean().to_numpy()
         observed = recompute.spread(means).max_minus_mean[0]
         exchanged = recompute.spread(stats.exchanged_means(frame, "accuracy", draws=2000)).max_minus_mean
-        equal = recompute.spread(recompute.equal_cells(6, recompute.pooled_sd(frame, "cell", "accuracy") / 5**0.5)).max_minus_mean
+        residual = stats.anova(frame, "accuracy", "cell").iloc[-1]
+        equal = recompute.spread(recompute.equal_cells(6, (residual.squares / residual.df / 5) ** 0.5)).max_minus_mean
         p[shift] = [recompute.upper_p(values, observed) for values in (exchanged, equal)]
     assert min(p[0.0]) > 0.05
     assert max(p[3.0]) < 0.01
