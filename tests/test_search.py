@@ -165,14 +165,13 @@ def facts_of(settings, reason="", **path):
     exec(source_of("facts-search"), space)
     settings.outputs.facts("03_hyperparameters", "CIFAR-10", not reason, space["facts"], reason)
     table = claims().query("kind == 'result' and fact.str.startswith('grid_')")
-    table = table.assign(n=len(settings.seeds))
     return pd.read_csv(settings.outputs.folder / "tables" / "03_papers_choice.csv"), decide(table, settings.outputs.all_facts())
 
 
 def test_validation_accuracies_decide_no_printed_test_accuracy_but_the_papers_choice(monkeypatch, tmp_path):
     """With the paper's whole grids, data, settings and teacher."""
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
-    choices, decided = facts_of(params.Search())
+    choices, decided = facts_of(params.Search(seeds=list(range(10))))
     cells, optima = decided[decided.id.str.match("S1[012]-")], decided[decided.id.str.endswith("-optimum")]
     assert len(cells) == 37
     assert set(cells.verdict) == {"not run"}
@@ -194,7 +193,7 @@ def test_a_shorter_grid_or_another_path_does_not_decide_and_says_so(monkeypatch,
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
     lists = {name: value for name, value in changes.items() if name in params.Search.model_fields}
     rest = {name: value for name, value in changes.items() if name not in lists}
-    choices, decided = facts_of(params.Search(**lists), **rest)
+    choices, decided = facts_of(params.Search(seeds=list(range(10)), **lists), **rest)
     optima = decided[decided.id.str.endswith("-optimum")].set_index("id")
     assert {name for name in optima.index if optima.verdict[name] == "not run"} == {f"{name}-optimum" for name in said}
     assert all(words in optima.evidence[f"{name}-optimum"] for name, words in said.items())
