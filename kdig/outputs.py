@@ -62,16 +62,19 @@ class Outputs:
         if get_ipython() is not None:
             display(figure, HTML(_as_html(caption)))
 
-    def facts(self, notebook: str, data: str, comparable: bool, rows: list[dict[str, object]]) -> pd.DataFrame:
+    def facts(
+        self, notebook: str, data: str, comparable: bool, rows: list[dict[str, object]], reason: str | None = None
+    ) -> pd.DataFrame:
         """Write `facts/<notebook>.csv`, the measured side of the claims.
 
         Each row has `fact` and `value`, and where it applies `low`, `high`, `n`, `p`, and `interval`, which names what `low`
         and `high` are (a 95 % interval if it is left out). `data` says what was measured on, `comparable` whether data and
-        settings are the paper's, so that a claim about its results can be decided; a row that was measured on something else
-        has its own `data` and `comparable`.
+        settings are the paper's, so that a claim about its results can be decided, and `reason`, in words, why not; a row that
+        was measured on something else has its own `data`, and its own `comparable` and `reason`.
         """
-        common = {"data": data, "comparable": comparable}
-        facts = pd.DataFrame([common | row for row in rows]).reindex(columns=[*FACT, *common])
+        common = {"data": data, "comparable": comparable, "reason": reason or None}
+        own = {"data": data, "reason": None}  # why the others are not comparable says nothing about a row that has its own say
+        facts = pd.DataFrame([(own if "comparable" in row else common) | row for row in rows]).reindex(columns=[*FACT, *common])
         facts.insert(len(FACT), "notebook", notebook)
         facts["interval"] = facts["interval"].astype(object).where(facts["interval"].notna(), "95 % interval")
         atomic_write(self.folder / "facts" / f"{notebook}.csv", lambda part: facts.to_csv(part, index=False))
@@ -80,7 +83,7 @@ class Outputs:
     def all_facts(self) -> pd.DataFrame:
         """The facts that this profile's notebooks have written so far."""
         found = [pd.read_csv(path) for path in sorted((self.folder / "facts").glob("*.csv"))]
-        columns = [*FACT, "notebook", "data", "comparable"]
+        columns = [*FACT, "notebook", "data", "comparable", "reason"]
         return pd.concat(found, ignore_index=True).reindex(columns=columns) if found else pd.DataFrame(columns=columns)
 
     def note_run(self, notebook: str, **values: object) -> None:

@@ -15,6 +15,7 @@ VERDICTS = ("reproduced", "not reproduced", "artefact", "inconsistent", "not run
 # a number was measured, tried here. The first two need no training.
 FAILED = {"paper": "inconsistent", "retest": "not reproduced", "result": "not reproduced", "measurement": "artefact"}
 ALWAYS_DECIDED = ("paper", "retest")
+OTHER_SETTINGS = "not the paper's data and settings, so a demonstration only"
 
 Rule = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
 # name -> the columns of a fact that it needs, and whether the claim (value, tolerance) is borne out by the fact
@@ -58,7 +59,7 @@ def decide(claims: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     """`claims` with `verdict`, `ours`, `evidence` and `data`, by rule and from `facts` alone.
 
     A claim without its fact, or a claim about trained networks whose fact was measured on other data or settings than the
-    paper's, is `not run`.
+    paper's, is `not run`; `evidence` says why, in the fact's own `reason` where it has one.
     """
     known = {fact["fact"]: fact for fact in facts.to_dict("records")}
     decided = [_decide(claim, known.get(claim["fact"])) for claim in claims.to_dict("records")]
@@ -67,7 +68,7 @@ def decide(claims: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
 
 def verdicts(facts: list[dict[str, Any]], comparable: bool) -> dict[str, str]:
     """Fact -> verdict of the first claim that it decides, for a column beside a table; a fact's own `comparable` goes first."""
-    columns = ["fact", "value", "low", "high", "interval", "n", "p", "comparable", "data"]
+    columns = ["fact", "value", "low", "high", "interval", "n", "p", "comparable", "reason", "data"]
     measured = pd.DataFrame([{"comparable": comparable, "data": ""} | fact for fact in facts]).reindex(columns=columns)
     table = claims()
     decided = decide(table[table.fact.isin(measured.fact)].drop_duplicates("fact"), measured)
@@ -91,10 +92,9 @@ def _why_undecided(claim: Mapping[str, Any], fact: Mapping[str, Any], needed: tu
         return "too few runs for the number that the rule needs"
     if claim["kind"] in ALWAYS_DECIDED:
         return ""
-    if not fact["comparable"] and claim["kind"] == "measurement":
-        return "times from this device cannot decide it"
     if not fact["comparable"]:
-        return "not the paper's data and settings, so a demonstration only"
+        general = "times from this device cannot decide it" if claim["kind"] == "measurement" else OTHER_SETTINGS
+        return str(fact["reason"]) if pd.notna(fact.get("reason")) else general
     return "fewer runs than the paper's" if pd.notna(claim["n"]) and not fact["n"] >= claim["n"] else ""
 
 

@@ -138,3 +138,17 @@ def test_a_fact_can_say_for_itself_what_it_was_measured_on_and_whether_that_deci
     claim = {**CLAIM, "kind": "measurement", "rule": "equal", "tolerance": 0.1, "n": None}
     table = pd.DataFrame([{**claim, "fact": "a"}, {**claim, "fact": "b"}])
     assert decide(table, out.all_facts()).verdict.tolist() == ["not run", "reproduced"]
+
+
+def test_a_fact_that_does_not_decide_says_why_in_its_own_words(tmp_path):
+    out = Outputs(tmp_path)
+    rows = [{"fact": "a", "value": 2.0}, {"fact": "b", "value": 2.0, "comparable": False, "reason": "another measure"}]
+    rows += [{"fact": "c", "value": 2.0, "comparable": False}, {"fact": "d", "value": 2.0, "comparable": True}]
+    out.facts("04_ablation", "digits", False, rows, reason="the teacher differs")
+    claim = {**CLAIM, "kind": "result", "rule": "equal", "tolerance": 0.1, "n": None}
+    decided = decide(pd.DataFrame([{**claim, "fact": name} for name in "abcd"]), out.all_facts()).set_index("fact")
+    assert decided.verdict.tolist() == ["not run"] * 3 + ["reproduced"]
+    assert decided.evidence["a"].endswith("; the teacher differs")
+    assert decided.evidence["b"].endswith("; another measure")
+    assert decided.evidence["c"].endswith("; not the paper's data and settings, so a demonstration only")
+    assert decided.evidence["d"] == "2"

@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 import yaml
 
 from kdig import KdigError, params
 from kdig.models import build, count_parameters
+from kdig.paper import OTHER_SETTINGS
 
 
 @pytest.fixture(autouse=True)
@@ -108,17 +111,15 @@ def test_methods_set_only_their_own_weights():
     assert plain.key == params.check(params.Ablation, {"temperature": 7.0, "alpha": 0.9}).student_run("student", 3, "def").key
 
 
-def test_only_the_papers_own_settings_decide_its_results(monkeypatch):
-    from types import SimpleNamespace
-
-    import yaml
-
+def papers(notebook):
+    """What params/paper gives a notebook that trains students."""
     folder = params.project_root() / "params" / "paper"
-    values = {
-        k: v
-        for name in ("shared", "students", "04_ablation")
-        for k, v in yaml.safe_load((folder / f"{name}.yaml").read_text()).items()
-    }
+    files = [folder / f"{name}.yaml" for name in ("shared", "students", notebook)]
+    return {name: value for file in files for name, value in yaml.safe_load(file.read_text()).items()}
+
+
+def test_only_the_papers_own_settings_decide_its_results(monkeypatch):
+    values = papers("04_ablation")
     monkeypatch.setattr(params.Ablation, "data", lambda self: SimpleNamespace(is_cifar10=True))
     assert params.Ablation(**values).is_papers("04_ablation")
     assert params.Ablation(**values | {"seeds": [5, 6], "workers": 7}).is_papers("04_ablation")
@@ -133,6 +134,29 @@ def test_only_the_papers_own_settings_decide_its_results(monkeypatch):
         assert not params.Ablation(**values | changed).is_papers("04_ablation"), changed
     monkeypatch.setattr(params.Ablation, "data", lambda self: SimpleNamespace(is_cifar10=False))
     assert not params.Ablation(**values).is_papers("04_ablation")
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "reason"),
+    [(93.91, ""), (92.95, ""), (94.87, ""), (94.95, "test accuracy is 94.95 %"), (92.9, "test accuracy is 92.90 %")],
+)
+def test_reason_says_whether_settings_or_teacher_differ(monkeypatch, accuracy, reason):
+    monkeypatch.setattr(params.Ablation, "data", lambda self: SimpleNamespace(is_cifar10=True))
+    teacher, values = SimpleNamespace(last=SimpleNamespace(test_accuracy=accuracy)), papers("04_ablation")
+    found = params.Ablation(**values).comparable("04_ablation", teacher)
+    assert bool(found) == bool(reason)
+    assert reason in found
+    assert params.Ablation(**values | {"epochs": 99}).comparable("04_ablation", teacher) == OTHER_SETTINGS
+
+
+def test_a_list_that_lacks_an_entry_of_the_papers_is_told_from_one_that_has_more():
+    values, names = papers("03_hyperparameters"), ("alphas", "temperatures")
+    assert params.Search(**values).holds_papers("03_hyperparameters", *names)
+    assert params.Search(**values | {"alphas": [0.9, *values["alphas"]]}).holds_papers("03_hyperparameters", *names)
+    shorter = params.Search(**values | {"alphas": [0.01, 0.25]})
+    assert not shorter.holds_papers("03_hyperparameters", *names)
+    assert shorter.holds_papers("03_hyperparameters", "temperatures", "gammas")
+    assert not params.Sweep(**papers("05_compression") | {"levels": [1, 2]}).holds_papers("05_compression", "levels")
 
 
 @pytest.mark.parametrize(
