@@ -95,7 +95,8 @@ def _why_undecided(claim: Mapping[str, Any], fact: Mapping[str, Any], needed: tu
     if not fact["comparable"]:
         general = "times from this device cannot decide it" if claim["kind"] == "measurement" else OTHER_SETTINGS
         return str(fact["reason"]) if pd.notna(fact.get("reason")) else general
-    return "fewer runs than the paper's" if pd.notna(claim["n"]) and not fact["n"] >= claim["n"] else ""
+    few = pd.notna(claim["n"]) and not fact["n"] >= claim["n"]
+    return f"fewer than the {claim['n']:.0f} that this claim needs" if few else ""
 
 
 def _evidence(fact: Mapping[str, Any]) -> str:
