@@ -48,10 +48,16 @@ def logit_gap(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def weight_overlap(first: nn.Module, second: nn.Module) -> dict[str, float]:
     """What two networks share in convolutions and linear layers of the same name and shape.
 
-    `shared_layers` counts these layers, `copied` those with equal weights; `correlation` is that of all their weights.
+    `shared_layers` and `weights` count these layers and their weights, `copied` the layers with equal weights. `correlation` is
+    that of all weights, each layer scaled to mean square 1. If one network's are independent draws, its standard deviation is
+    1 / sqrt(weights): without the scaling, the few large weights of depthwise layers would count most, and it would be greater.
     """
     ours, theirs = first.state_dict(), second.state_dict()
     shared = [name for name, w in ours.items() if w.ndim > 1 and name in theirs and theirs[name].shape == w.shape]
-    both = torch.stack([torch.cat([state[name].cpu().flatten() for name in shared]) for state in (ours, theirs)])
+    scaled = (
+        [state[name].cpu().flatten() / state[name].cpu().square().mean().sqrt() for name in shared] for state in (ours, theirs)
+    )
+    both = torch.stack([torch.cat(layers) for layers in scaled])
     copied = sum(torch.equal(ours[name].cpu(), theirs[name].cpu()) for name in shared)
-    return {"shared_layers": len(shared), "copied": copied, "correlation": torch.corrcoef(both)[0, 1].item()}
+    counts = {"shared_layers": len(shared), "weights": both.shape[1], "copied": copied}
+    return counts | {"correlation": torch.corrcoef(both)[0, 1].item()}

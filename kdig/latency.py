@@ -5,6 +5,7 @@ nothing before, as the released `analyze_models` takes it. Level 0 is the teache
 """
 
 import copy
+import inspect
 import multiprocessing
 import os
 import platform
@@ -17,15 +18,15 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdig import KdigError
 from kdig.models import build
 from kdig.runs import exit_with_parent, thread_count
+from kdig.training import Recipe, make_optimizer
 
 Variant = Literal["plain", "channels_last", "bfloat16", "compiled"]
-# an error instead of a silent return to the plain network; every network has compilations of its own
-_COMPILE: dict[str, Any] = {"fullgraph": True, "isolate_recompiles": True}
 # the GPUs of section 3.7: only there can a time in milliseconds be set beside Table S9
 PAPERS_GPUS = ("RTX 3090", "RTX 3060 Ti", "RTX A5000")
 Key = TypeVar("Key")
@@ -89,15 +90,44 @@ def forward_call(model: nn.Module, images: Tensor, variant: Variant = "plain") -
         net, images = net.to(memory_format=torch.channels_last), images.contiguous(memory_format=torch.channels_last)
     elif variant == "bfloat16":
         net, images = net.to(torch.bfloat16), images.to(torch.bfloat16)
-    run = torch.compile(net, **_COMPILE) if variant == "compiled" else net
+    run = torch.compile(net, **_compile_options()) if variant == "compiled" else net
 
     def call() -> None:
         with torch.inference_mode():
             run(images)
-        if images.is_cuda:
-            torch.cuda.synchronize(images.device)
+        _finish(images)
 
     return call
+
+
+def _compile_options() -> dict[str, Any]:
+    """An error instead of a silent return to the plain network; compilations of its own for every network, where torch can."""
+    known = inspect.signature(torch.compile).parameters
+    return {"fullgraph": True} | ({"isolate_recompiles": True} if "isolate_recompiles" in known else {})
+
+
+def training_call(model: nn.Module, images: Tensor, recipe: Recipe) -> Callable[[], None]:
+    """A call that makes one training step on `images` (N, 3, H, W) with a copy of `model`, as `kdig.training.fit` makes it.
+
+    Forward, cross-entropy, backward and the optimizer of `recipe`; it comes back when the device has finished.
+    """
+    net, images = copy.deepcopy(model).train(), images.contiguous(memory_format=torch.channels_last)
+    net = net.to(memory_format=torch.channels_last)
+    optimizer, labels = make_optimizer(net, recipe), torch.zeros(len(images), dtype=torch.int64, device=images.device)
+
+    def call() -> None:
+        loss = F.cross_entropy(net(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        _finish(images)
+
+    return call
+
+
+def _finish(images: Tensor) -> None:
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
 
 
 def interleaved(calls: Mapping[Key, Callable[[], object]], repeats: int, seed: int = 0) -> dict[Key, list[float]]:
@@ -120,7 +150,15 @@ def warm(
     models: Mapping[int, nn.Module], images: Tensor, variant: Variant = "plain", repeats: int = 20, seed: int = 0
 ) -> pd.DataFrame:
     """Interleaved times of `models` (level -> network) on `images` after two passes of each: `level`, `round`, `seconds`."""
-    calls = {level: forward_call(model, images, variant) for level, model in models.items()}
+    return _in_rounds({level: forward_call(model, images, variant) for level, model in models.items()}, repeats, seed)
+
+
+def training(models: Mapping[int, nn.Module], images: Tensor, recipe: Recipe, repeats: int = 20, seed: int = 0) -> pd.DataFrame:
+    """Interleaved times of a training step of `models` on `images` after two steps of each: `level`, `round`, `seconds`."""
+    return _in_rounds({level: training_call(model, images, recipe) for level, model in models.items()}, repeats, seed)
+
+
+def _in_rounds(calls: Mapping[int, Callable[[], object]], repeats: int, seed: int) -> pd.DataFrame:
     interleaved(calls, 2, seed)
     times = pd.DataFrame(interleaved(calls, repeats, seed))
     return times.rename_axis("round").reset_index().melt("round", var_name="level", value_name="seconds")
@@ -129,7 +167,10 @@ def warm(
 def warm_variants(
     models: Mapping[int, nn.Module], image_size: int, batches: Sequence[int], variants: Sequence[Variant], repeats: int
 ) -> tuple[pd.DataFrame, list[str]]:
-    """`warm` for each variant and batch (columns `variant`, `batch`), and one line for each variant that cannot be run here."""
+    """`warm` for each variant and batch (columns `variant`, `batch`), and one line for each variant that cannot be run here.
+
+    Networks take turns, variants and batches do not: between these, drift of the machine counts as a difference.
+    """
     frames, missing = [], []
     for variant in variants:
         try:
@@ -142,23 +183,27 @@ def warm_variants(
     return pd.concat(frames, ignore_index=True), missing
 
 
-def cold(order: Sequence[int], repeats: int, image_size: int = 32, threads: int = 1, device: str = "cpu") -> pd.DataFrame:
-    """First and second passes of one picture in `repeats` fresh processes: `process`, `turn` (1, 2), `level`, `seconds`.
+def cold(
+    orders: Mapping[str, Sequence[int]], repeats: int, image_size: int = 32, threads: int = 1, device: str = "cpu"
+) -> pd.DataFrame:
+    """First and second passes of one picture in fresh processes, `repeats` for each of `orders` (name -> levels in turn).
 
-    Networks are those of the paper's size, timed in the given `order`. A process has imported torch and run nothing. Raises
-    `KdigError` when one fails.
+    Columns: `order`, `process`, `turn` (1, 2), `level`, `seconds`. The orders take turns, and every second round begins with
+    the last one, so that drift of the machine meets all. Networks are those of the paper's size; a process has imported torch
+    and run nothing. Raises `KdigError` when one fails.
     """
     # a server that imports once and has run nothing; each process is forked from it
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     frames = []
     for process in range(repeats):
-        with futures.ProcessPoolExecutor(1, context, initializer=exit_with_parent) as fresh:
-            try:
-                rows = fresh.submit(first_passes, order, image_size, device, threads).result()
-            except Exception as error:
-                raise KdigError(f"timing in a fresh process failed: {' '.join(str(error).split())}") from None
-        frames.append(pd.DataFrame(rows).assign(process=process))
+        for name in list(orders)[:: -1 if process % 2 else 1]:
+            with futures.ProcessPoolExecutor(1, context, initializer=exit_with_parent) as fresh:
+                try:
+                    rows = fresh.submit(first_passes, orders[name], image_size, device, threads).result()
+                except Exception as error:
+                    raise KdigError(f"timing in a fresh process failed: {' '.join(str(error).split())}") from None
+            frames.append(pd.DataFrame(rows).assign(order=name, process=process))
     return pd.concat(frames, ignore_index=True)
 
 

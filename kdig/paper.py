@@ -27,6 +27,13 @@ RULES: dict[str, tuple[tuple[str, ...], Rule]] = {
         ("low", "high"),
         lambda claim, fact: fact["low"] - claim["tolerance"] <= claim["value"] <= fact["high"] + claim["tolerance"],
     ),
+    # only an interval that lies below the threshold as a whole speaks against the claim
+    "not_below": (("high",), lambda claim, fact: fact["high"] >= claim["value"] - claim["tolerance"] - 1e-9),
+    # the interval as a whole is no farther from the value than the tolerance: "no difference" needs runs enough to show it
+    "within": (
+        ("low", "high"),
+        lambda claim, fact: max(claim["value"] - fact["low"], fact["high"] - claim["value"]) <= claim["tolerance"] + 1e-9,
+    ),
     "above_zero": (("low",), lambda claim, fact: fact["low"] > claim["tolerance"]),
     # an effect in the other direction does not bear a claim out, however small its p
     "significant": (("p",), lambda claim, fact: fact["p"] < claim["tolerance"] and not (pd.notna(fact["low"]) and fact["low"] < 0)),
@@ -89,7 +96,8 @@ def _why_undecided(claim: Mapping[str, Any], fact: Mapping[str, Any], needed: tu
         general = "times from this device cannot decide it" if claim["kind"] == "measurement" else OTHER_SETTINGS
         reason = fact.get("reason")
         return reason if reason and isinstance(reason, str) else general  # nan in a file
-    return "fewer runs than the paper's" if pd.notna(claim["n"]) and not fact["n"] >= claim["n"] else ""
+    few = pd.notna(claim["n"]) and not fact["n"] >= claim["n"]
+    return f"fewer than the {claim['n']:.0f} that this claim needs" if few else ""
 
 
 def _evidence(fact: Mapping[str, Any]) -> str:

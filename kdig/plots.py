@@ -1,9 +1,11 @@
 """One function a figure: each takes tensors or tables and returns a matplotlib figure; none reads or writes files.
 
-A method has the same colour in every figure, from a palette that colour-blind readers can tell apart.
+A method has the same colour in every figure, from a palette that colour-blind readers can tell apart; what is not a method is
+drawn in the colours of `SERIES`, which have none of it.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -17,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from kdig.runs import METHODS
@@ -33,6 +36,9 @@ LABELS = {
 }
 COLOURS = dict(zip(METHODS, sns.color_palette("colorblind", len(METHODS)).as_hex()))
 PAPER = "#555555"
+# of Tol's "muted" scheme, which colour-blind readers can tell apart, those unlike any method's: indigo, wine, cyan, olive, sand
+SERIES = ("#332288", "#882255", "#88ccee", "#999933", "#ddcc77")
+MARKS = "osD^vPX"  # as many again: colour and mark together repeat after 35 series
 
 
 def style() -> None:
@@ -40,6 +46,23 @@ def style() -> None:
     sns.set_theme(context="notebook", style="ticks", font_scale=0.85)
     mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
     mpl.rcParams.update({"figure.constrained_layout.use": True, "svg.hashsalt": "kdig"})
+
+
+def series(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """A colour of `SERIES` and a mark for each name, whatever their number.
+
+    What is named after a method, as "KD & IG" or "KD & IG, our sd 0.3", has that method's colour.
+    """
+    of_method = {label: COLOURS[method] for method, label in LABELS.items()}
+    looks = zip(itertools.cycle(SERIES), itertools.cycle(MARKS))
+    return {name: (of_method.get(name.partition(",")[0], look), mark) for name, (look, mark) in zip(dict.fromkeys(names), looks)}
+
+
+def _bars(value: ArrayLike, low: ArrayLike, high: ArrayLike, most: float = 100.0) -> np.ndarray:
+    """(2, N) lengths of error bars, cut off at 0 and `most`: an interval of few runs leaves the range that a share can have."""
+    middle = np.asarray(value, dtype=float)
+    down, up = middle - np.clip(np.asarray(low, dtype=float), 0, most), np.clip(np.asarray(high, dtype=float), 0, most) - middle
+    return np.stack([down, up]).reshape(2, -1).clip(min=0)
 
 
 def picture_rows(rows: Mapping[str, Tensor], titles: Sequence[str], bars: Mapping[str, str] | None = None) -> Figure:
@@ -83,9 +106,9 @@ def learning_curves(history: pd.DataFrame, reference: float | None = None) -> Fi
     """Accuracy (percent) over epochs, from columns `epoch`, `train_accuracy`, `test_accuracy`; the paper's value dashed."""
     figure, axis = plt.subplots(figsize=(5.5, 3.2))
     training = "training pictures (augmented)"
-    axis.plot(history.epoch, history.train_accuracy, marker="o", ms=3, color=COLOURS["student"], label=training)
+    axis.plot(history.epoch, history.train_accuracy, marker="o", ms=3, color=SERIES[0], label=training)
     scored = history.dropna(subset=["test_accuracy"])
-    axis.plot(scored.epoch, scored.test_accuracy, marker="s", ms=3, color=COLOURS["kd"], label="test pictures")
+    axis.plot(scored.epoch, scored.test_accuracy, marker="s", ms=3, color=SERIES[1], label="test pictures")
     if reference is not None:
         axis.axhline(reference, ls="--", lw=1, color=PAPER, label=f"paper: {reference:.2f} %")
     axis.set(xlabel="epoch", ylabel="accuracy (%)")
@@ -98,7 +121,7 @@ def completeness(deltas: Mapping[str, Tensor]) -> Figure:
     figure, axis = plt.subplots(figsize=(5.5, 3.2))
     logs = {name: np.log10(delta.abs().clamp_min(1e-8).cpu().double()) for name, delta in deltas.items()}
     data = pd.DataFrame(logs).melt(var_name="baseline")
-    colours = sns.color_palette("colorblind", len(deltas)).as_hex()
+    colours = [colour for colour, _ in series(deltas).values()]
     sns.histplot(data, x="value", hue="baseline", bins=30, element="step", palette=colours, ax=axis)
     for (_, delta), colour in zip(deltas.items(), colours):
         axis.axvline(float(delta.abs().median().log10()), color=colour, ls="--", lw=1)
@@ -111,7 +134,7 @@ def softened(probabilities: Mapping[str, Tensor], classes: Sequence[str]) -> Fig
     """Class probabilities of one picture at several temperatures, as grouped bars on a logarithmic axis."""
     figure, axis = plt.subplots(figsize=(6.5, 3.0))
     data = pd.DataFrame({name: p.cpu().double() for name, p in probabilities.items()}, index=list(classes))
-    data.plot.bar(ax=axis, width=0.8, color=sns.color_palette("colorblind", len(probabilities)).as_hex(), logy=True, rot=30)
+    data.plot.bar(ax=axis, width=0.8, color=[colour for colour, _ in series(probabilities).values()], logy=True, rot=30)
     axis.set(xlabel="class", ylabel="teacher's probability")
     axis.legend(title=None, frameon=False, ncols=len(probabilities), loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
@@ -126,7 +149,7 @@ def method_accuracy(frame: pd.DataFrame, summary: pd.DataFrame, paper: Mapping[s
         runs, line = frame[frame.method == method], summary[summary.method == method].iloc[0]
         jitter = np.linspace(-0.18, 0.18, len(runs))
         ours.plot(runs.accuracy, row + jitter, "o", ms=3.5, alpha=0.5, color=COLOURS[method])
-        error = [[line["mean"] - line.low], [line.high - line["mean"]]]
+        error = _bars(line["mean"], line.low, line.high)
         ours.errorbar(line["mean"], row, xerr=error, fmt="D", ms=5, capsize=3, color=COLOURS[method])
     title = f"ours: runs, mean and 95 % interval, n = {int(summary.n.min())}"
     ours.set(yticks=range(len(methods)), yticklabels=[LABELS[m] for m in methods], xlabel="test accuracy (%)", title=title)
@@ -204,7 +227,7 @@ def search_means(panels: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, str]]) -
     figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.4), sharey=True, squeeze=False)
     for axis, (name, (runs, cells, method)) in zip(axes[0], panels.items()):
         cells = cells.sort_values("x")
-        colour, error = COLOURS[method], [cells["mean"] - cells.low, cells.high - cells["mean"]]
+        colour, error = COLOURS[method], _bars(cells["mean"], cells.low, cells.high)
         axis.plot(runs.x, runs.validation_accuracy, "o", ms=4, alpha=0.5, color=colour, label="run")
         axis.errorbar(
             cells.x, cells["mean"], yerr=error, fmt="D-", ms=5, lw=1, capsize=3, color=colour, label="mean, 95 % interval"
@@ -239,7 +262,7 @@ def null_spread(
     """Simulated values of one statistic, a panel a search and a line a reading; the observed value dashed, named `mark`."""
     figure, axes = plt.subplots(1, len(simulated), figsize=(3.7 * len(simulated), 3.0), squeeze=False)
     for axis, (search, readings) in zip(axes[0], simulated.items()):
-        for (reading, values), colour in zip(readings.items(), sns.color_palette("colorblind", len(readings)).as_hex()):
+        for (reading, values), (colour, _) in zip(readings.items(), series(readings).values()):
             sns.kdeplot(x=values, ax=axis, color=colour, fill=True, alpha=0.25, label=reading, cut=0)
         axis.axvline(observed[search], color="black", ls="--", label=mark)
         axis.set(title=search, xlabel=label, ylabel="density", yticks=[])
@@ -248,15 +271,19 @@ def null_spread(
 
 
 def compression_curves(table: pd.DataFrame, speedup: pd.DataFrame, detail: tuple[float, float], teacher: float) -> Figure:
-    """Figure 5: accuracy over compression, `detail` in an inset; the teacher's at 1x; speed-up dashed on the right axis.
+    """Figure 5: accuracy over compression, `detail` in a panel beside; the teacher's at 1x; speed-up dashed on the right axis.
 
     `table`: `factor`, `method`, `accuracy` (percent) and, for bars, `low`, `high`; `speedup`: `factor`, `speedup`.
     """
-    figure, axis = plt.subplots(figsize=(9.5, 5.0))
+    part = table[table.factor.between(*detail)]
+    panels, widths = (2, (2.1, 1)) if len(part) else (1, (1,))  # no level of the detail: no panel for it
+    figure, axes = plt.subplots(1, panels, figsize=(12.5 if len(part) else 8.5, 4.8), width_ratios=widths, squeeze=False)
+    axis = axes[0, 0]
     right = axis.twinx()
-    near = right.inset_axes((0.09, 0.27, 0.42, 0.38), zorder=5)
     _accuracy_lines(axis, table)
-    _accuracy_lines(near, table[table.factor.between(*detail)])
+    for near in axes[0, 1:]:
+        _accuracy_lines(near, part)
+        near.set(xlabel="compression factor (x)", ylabel="test accuracy (%)", title=f"{detail[0]:.3g}x to {detail[1]:.3g}x")
     axis.plot(1, teacher, "D", ms=7, color="black", label="Teacher")
     values = [*table.accuracy, teacher]
     axis.set(xscale="log", xlabel="compression factor (x)", ylabel="test accuracy (%)")
@@ -265,10 +292,14 @@ def compression_curves(table: pd.DataFrame, speedup: pd.DataFrame, detail: tuple
     right.plot([1, *speedup.factor], [1, *speedup.factor], ls=":", lw=1, color=PAPER, label="speed-up = compression")
     right.set(ylabel="speed-up (x)", ylim=(0, 1.12 * speedup.speedup.max()))
     sns.despine(ax=right, right=False)
-    handles = [line for shown in (axis, right) for line in shown.get_legend_handles_labels()[0]]
-    names = [name for shown in (axis, right) for name in shown.get_legend_handles_labels()[1]]
-    figure.legend(handles, names, frameon=False, ncols=4, loc="outside upper center")
+    figure.legend(*_handles(axis, right), frameon=False, ncols=4, loc="outside upper center")
     return figure
+
+
+def _handles(*axes: Axes) -> tuple[list[Artist], list[str]]:
+    """Legend entries of several axes together."""
+    entries = [axis.get_legend_handles_labels() for axis in axes]
+    return [handle for handles, _ in entries for handle in handles], [name for _, names in entries for name in names]
 
 
 def _accuracy_lines(axis: Axes, table: pd.DataFrame) -> None:
@@ -276,12 +307,11 @@ def _accuracy_lines(axis: Axes, table: pd.DataFrame) -> None:
     methods = [name for name in METHODS if name in set(table.method)]
     for shift, method in zip(np.linspace(-1, 1, len(methods)), methods):
         line = table[table.method == method].sort_values("factor")
-        bars = (line.accuracy - line.low, line.high - line.accuracy) if "low" in line else None
+        bars = _bars(line.accuracy, line.low, line.high) if "low" in line else None
         x = line.factor * 1.03**shift
         axis.errorbar(x, line.accuracy, bars, fmt="o-", ms=4, elinewidth=0.9, color=COLOURS[method], label=LABELS[method])
-    if len(table):
-        room = 0.15 * max(float(np.ptp(table.accuracy)), 0.5)
-        axis.set_ylim(table.accuracy.min() - room, table.accuracy.max() + room)
+    room = 0.15 * max(float(np.ptp(table.accuracy)), 0.5)
+    axis.set_ylim(table.accuracy.min() - room, table.accuracy.max() + room)
     axis.tick_params(labelsize="small")
 
 
@@ -291,10 +321,9 @@ def speedup_against_size(table: pd.DataFrame) -> Figure:
     Columns: `way` (a line each), `mac_ratio`, `factor`, `speedup` and its interval `low`, `high` (nan: no bar).
     """
     figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.4), sharey=True)
-    colours = sns.color_palette("colorblind", table.way.nunique()).as_hex()
     ratios = {"mac_ratio": "teacher's operations over the student's", "factor": "teacher's parameters over the student's"}
     for axis, (column, label) in zip(axes, ratios.items()):
-        for way, colour, mark in zip(table.way.unique(), colours, "osD^vP"):
+        for way, (colour, mark) in series(table.way).items():
             line = table[table.way == way].sort_values(column)
             bars = np.nan_to_num([line.speedup - line.low, line.high - line.speedup]).clip(min=0)
             axis.errorbar(line[column], line.speedup, bars, fmt=f"{mark}-", ms=5, lw=1.2, capsize=2, color=colour, label=way)
@@ -309,23 +338,23 @@ def speedup_against_size(table: pd.DataFrame) -> Figure:
 def device_times(table: pd.DataFrame) -> Figure:
     """Figure S5's form: training (solid, left) and inference time (dashed, right) a picture over the compression factor.
 
-    Columns, in ms: `factor`, `training`, and for each batch size `inference_<n>` with quartiles `q25_<n>`, `q75_<n>`.
+    Columns, in ms: `factor`, `training` with quartiles `training_q25`, `training_q75`, and for each batch size `inference_<n>`
+    with quartiles `q25_<n>`, `q75_<n>`.
     """
     figure, axis = plt.subplots(figsize=(7.5, 4.0))
     right, line = axis.twinx(), table.sort_values("factor")
-    axis.plot(line.factor, line.training, "o-", color=COLOURS["student"], label="training (left axis)")
     batches = [name.removeprefix("inference_") for name in table.columns if name.startswith("inference_")]
-    for batch, method in zip(batches, ("kd", "ig", "at", "kd_ig")):
-        middle = line[f"inference_{batch}"]
-        bars = [middle - line[f"q25_{batch}"], line[f"q75_{batch}"] - middle]
-        name = f"inference, batch {batch} (right axis)"
-        right.errorbar(line.factor, middle, bars, fmt="s--", ms=4, capsize=2, color=COLOURS[method], label=name)
+    shown = [("training (left axis)", axis, "-", "training", "training_q25", "training_q75")]
+    shown += [(f"inference, batch {n} (right axis)", right, "--", f"inference_{n}", f"q25_{n}", f"q75_{n}") for n in batches]
+    looks = series(name for name, *_ in shown)
+    for name, side, dashes, middle, low, high in shown:
+        colour, mark = looks[name]
+        bars = [line[middle] - line[low], line[high] - line[middle]]
+        side.errorbar(line.factor, line[middle], bars, fmt=f"{mark}{dashes}", ms=4, capsize=2, color=colour, label=name)
     axis.set(xscale="log", xlabel="compression factor (x)", ylabel="training (ms a picture)", ylim=(0, None))
     right.set(ylabel="inference (ms a picture)", ylim=(0, None))
     sns.despine(ax=right, right=False)
-    handles = [handle for shown in (axis, right) for handle in shown.get_legend_handles_labels()[0]]
-    names = [name for shown in (axis, right) for name in shown.get_legend_handles_labels()[1]]
-    figure.legend(handles, names, frameon=False, ncols=3, loc="outside upper center")
+    figure.legend(*_handles(axis, right), frameon=False, ncols=3, loc="outside upper center")
     return figure
 
 
@@ -333,8 +362,8 @@ def extrapolated_line(panels: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], y
     """A panel an entry: axis label -> (points `x`, `y`, `fitted`; line `x`, `value`, `low`, `high`); hollow: not fitted."""
     figure, axes = plt.subplots(1, len(panels), figsize=(4.8 * len(panels), 3.4), sharey=True, squeeze=False)
     for axis, (name, (points, line)) in zip(axes[0], panels.items()):
-        axis.fill_between(line.x, line.low, line.high, color=COLOURS["kd"], alpha=0.2, lw=0, label="95 % prediction interval")
-        axis.plot(line.x, line.value, color=COLOURS["kd"], label="line through the students")
+        axis.fill_between(line.x, line.low, line.high, color=SERIES[0], alpha=0.2, lw=0, label="95 % prediction interval")
+        axis.plot(line.x, line.value, color=SERIES[0], label="line through the students")
         used, other = points[points.fitted], points[~points.fitted]
         axis.plot(used.x, used.y, "o", color="black", label="students (printed)")
         axis.plot(other.x, other.y, "D", ms=8, mfc="none", mec="black", label="teacher (printed)")
@@ -366,7 +395,7 @@ def stacked_histograms(
 def printed_and_recomputed(table: pd.DataFrame, x: str, lines: Mapping[str, str], y_label: str) -> Figure:
     """Columns of `table` (column -> label) over `x`; the first is the printed one, drawn as marks."""
     figure, axis = plt.subplots(figsize=(5.5, 3.2))
-    for (column, label), colour in zip(lines.items(), ["black", *sns.color_palette("colorblind", len(lines)).as_hex()]):
+    for (column, label), colour in zip(lines.items(), itertools.chain(["black"], itertools.cycle(SERIES))):
         axis.plot(table[x], table[column], "o" if colour == "black" else "-", color=colour, label=label)
     axis.set(xlabel=x, ylabel=y_label)
     axis.legend(frameon=False)
@@ -493,8 +522,7 @@ def histogram_fits(bins: pd.DataFrame, fits: pd.DataFrame, beyond: Mapping[str, 
 def banded_curves(table: pd.DataFrame, x_label: str, y_label: str, log: bool = False) -> Figure:
     """One line for each `curve` of `table` over `x`, with the band from `low` to `high`; `log`: a logarithmic y axis."""
     figure, axis = plt.subplots(figsize=(5.8, 3.4))
-    names = table.curve.unique()
-    for name, colour in zip(names, sns.color_palette("colorblind", len(names)).as_hex()):
+    for name, (colour, _) in series(table.curve).items():
         line = table[table.curve == name]
         axis.fill_between(line.x, line.low, line.high, color=colour, alpha=0.2, lw=0)
         axis.plot(line.x, line.value, color=colour, label=name)
@@ -521,13 +549,13 @@ def attention_rows(rows: Mapping[str, Tensor], titles: Sequence[str], below: Map
 
 
 def class_dots(table: pd.DataFrame, classes: Sequence[str], x_label: str) -> Figure:
-    """A row a class, a dot a method: columns `class`, `method`, `value` and its interval, `low` to `high`."""
+    """A row a class, a dot a method: columns `class`, `method`, `value` and its interval, `low` to `high`, drawn from 0 on."""
     methods = list(table.method.unique())
     figure, axis = plt.subplots(figsize=(6.8, 0.42 * len(classes) + 1.0))
     for place, method in enumerate(methods):
         lines = table[table.method == method].set_index("class").loc[list(classes)]
         rows = np.arange(len(classes)) + 0.13 * (place - (len(methods) - 1) / 2)
-        error = [lines.value - lines.low, lines.high - lines.value]
+        error = _bars(lines.value, lines.low, lines.high, np.inf)
         axis.errorbar(lines.value, rows, xerr=error, fmt="o", ms=4, lw=1, color=COLOURS[method], label=LABELS[method])
     axis.set(yticks=range(len(classes)), yticklabels=list(classes), xlabel=x_label)
     axis.set_xlim(left=0)
@@ -571,9 +599,9 @@ def logit_gaps(gaps: pd.DataFrame, predicted: Mapping[str, float]) -> Figure:
     figure, axis = plt.subplots(figsize=(6.5, 0.42 * len(names) + 1.1))
     sns.boxplot(gaps, x="gap", y="network", whis=(5, 95), showfliers=False, color="#cfd8dc", width=0.6, ax=axis)
     for name, value in predicted.items():
-        axis.plot([value] * 2, [names.index(name) - 0.4, names.index(name) + 0.4], color=sns.color_palette("colorblind")[3], lw=2)
+        axis.plot([value] * 2, [names.index(name) - 0.4, names.index(name) + 0.4], color=SERIES[1], lw=2)
     if predicted:
-        handle = Line2D([], [], color=sns.color_palette("colorblind")[3], lw=2, label="predicted from Eq. 1")
+        handle = Line2D([], [], color=SERIES[1], lw=2, label="predicted from Eq. 1")
         axis.legend(handles=[handle], frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     axis.set(xlabel="true class's logit above the mean of the others", ylabel="")
     return figure

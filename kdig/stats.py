@@ -27,6 +27,19 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
+def prediction_interval(values: Sequence[float], other: float = 0.0, confidence: float = 0.95) -> tuple[float, float]:
+    """Range of one further value, if values are normal: mean ± t sd sqrt(1 + 1/n); (nan, nan) for fewer than two values.
+
+    `other` is the half-width, at the same confidence, of an independent error that the further value has besides (other
+    pictures, for instance); the two half-widths are added as the root of the sum of their squares.
+    """
+    n = len(values)
+    if n < 2:
+        return float("nan"), float("nan")
+    half = np.hypot(stats.t.ppf(0.5 + confidence / 2, n - 1) * np.std(values, ddof=1) * np.sqrt(1 + 1 / n), other)
+    return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
 def scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """Raw accuracy, balanced accuracy (both in percent) and Cohen's kappa of `predicted` (N,) against `labels` (N,).
 

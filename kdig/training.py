@@ -65,7 +65,7 @@ def fit(
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = recipe.bn_momentum
     batches = math.ceil(len(dataset) / recipe.batch_size)
-    optimizer = _optimizer(model, recipe)
+    optimizer = make_optimizer(model, recipe)
     schedule = _schedule(optimizer, recipe, recipe.epochs * batches)
     history = []
     for epoch in range(1, recipe.epochs + 1):
@@ -113,7 +113,8 @@ def _train_epoch(
     return torch.stack(losses).cpu(), correct.item()
 
 
-def _optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+    """The optimizer of `recipe` for all of `model`'s parameters."""
     # fused: one call for all tensors instead of some ten for each
     settings: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
     if recipe.optimizer == "sgd":

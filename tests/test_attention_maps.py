@@ -2,6 +2,7 @@
 
 import itertools
 
+import pandas as pd
 import pytest
 import torch
 
@@ -84,6 +85,20 @@ def test_weight_overlap_finds_copies(make_run):
     assert alignment.weight_overlap(first, second)["copied"] == 1
     whole = alignment.weight_overlap(first, first)
     assert (whole["copied"], whole["correlation"]) == (whole["shared_layers"], pytest.approx(1))
+
+
+@pytest.mark.parametrize("level", [2, 8])
+def test_correlation_of_unrelated_weights_spreads_as_their_number_says(make_run, level):
+    """At level 8 few weights are shared: a fixed bound of 0.05 is passed by chance, four standard deviations are not."""
+    torch.manual_seed(1000)
+    taught = mobilenet_v2(10, 0.25)
+    for i, weights in enumerate(taught.parameters()):
+        weights.data *= 1 + i % 7  # as training does, some layers have grown more than others
+    found = pd.DataFrame([alignment.weight_overlap(untrained(make_run(level=level, seed=s), 10), taught) for s in range(20)])
+    scaled = found.correlation * found.weights**0.5
+    assert 0.7 < scaled.std() < 1.35
+    assert scaled.abs().max() < 4
+    assert (found.correlation.abs().max() > 0.05) == (level == 8)
 
 
 def test_a_student_starts_from_its_seed_whatever_its_method(workspace, make_run):

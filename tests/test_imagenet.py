@@ -5,6 +5,7 @@ import pickle
 import tarfile
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import SHARED
@@ -14,7 +15,9 @@ from sklearn.metrics import balanced_accuracy_score
 from kdig import KdigError, params, stats
 from kdig.data import CIFAR10_CLASSES
 from kdig.imagenet import Source, class_of, keep_correct, load_subset, stand_in
+from kdig.models import build
 from kdig.paper import published
+from kdig.training import predict
 
 # ImageNet's order (wnid sorted) puts these the other way round than the archive's list does
 ARCHIVE_ORDER = ["n02110185", "n03126707", "n02012849", "n02690373", "n01440764"]
@@ -101,6 +104,35 @@ def test_archive_labels_follow_its_own_list(archive):
     assert source.pictures.images[:, 0, 0, 0].tolist() == [30, 30, 10, 10, 40, 40]
     assert sorted(source.pictures.images[:2, 2, 0, 0].tolist()) == [0, 7]
     assert "official 32 x 32 archive" in source.about
+
+
+def untrained(favourite, seed):
+    """A network of the paper's kind that answers `favourite` for nearly every picture, and by its random weights otherwise."""
+    torch.manual_seed(seed)
+    net = build(8, 10, 0.25)
+    net.classifier[1].bias.data[favourite] += 5.0
+    return net
+
+
+@pytest.mark.filterwarnings("ignore:A single label", "ignore:.*only one label")  # one class is kept: kappa is nan
+def test_archive_goes_through_to_table_6(archive):
+    """Two birds, two dogs, two aeroplanes: a teacher that says bird keeps the birds; students that say bird, and dog."""
+    source = load_subset(archive)
+    answers = predict(untrained(2, seed=0), source.pictures).argmax(1).numpy()
+    assert answers.tolist() == [2] * 6
+    assert stats.scores(source.pictures.labels.numpy(), answers) == pytest.approx({"raw": 100 / 3, "balanced": 100 / 3, "kappa": 0})
+    kept = keep_correct(source, answers)
+    assert kept.names == ("n02012849",) * 2
+    labels, rows = kept.pictures.labels.numpy(), []
+    for method, favourites in {"student": (2, 2, 5), "kd": (2, 2, 2)}.items():
+        for seed, favourite in enumerate(favourites):
+            answers = predict(untrained(favourite, seed), kept.pictures).argmax(1).numpy()
+            rows.append({"method": method, "seed": seed, **stats.scores(labels, answers)})
+    table = stats.summarise(pd.DataFrame(rows), "method", "balanced").set_index("method")
+    assert table["mean"].to_dict() == pytest.approx({"student": 200 / 3, "kd": 100})
+    assert table.n.tolist() == [3, 3]
+    low, high = stats.prediction_interval([row["balanced"] for row in rows if row["method"] == "student"])
+    assert low < 0 < 100 < high  # three networks say little about a fourth
 
 
 def test_order_does_not_depend_on_the_order_in_the_archive(archive):

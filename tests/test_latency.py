@@ -1,6 +1,7 @@
 """Counts against numbers worked out by hand; timing against a clock of our own: no assertion depends on this machine."""
 
 import os
+import time
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from torch import nn
 from kdig import KdigError, latency, stats
 from kdig.models import LEVELS, build
 from kdig.paper import published
+from kdig.training import Recipe, make_optimizer
 
 
 def test_macs_of_a_convolution_are_places_times_weights():
@@ -140,6 +142,47 @@ def test_variant_that_cannot_be_run_is_one_line_and_the_rest_goes_on(monkeypatch
     assert times[["variant", "batch"]].drop_duplicates().values.tolist() == [["plain", 1], ["plain", 2]]
 
 
+def with_it(model, *, fullgraph=False, isolate_recompiles=False):
+    return lambda images: None
+
+
+def without_it(model, *, fullgraph=False):
+    return lambda images: None
+
+
+@pytest.mark.parametrize(
+    ("function", "options"), [(with_it, {"fullgraph": True, "isolate_recompiles": True}), (without_it, {"fullgraph": True})]
+)
+def test_compilation_is_asked_only_for_what_this_torch_knows(monkeypatch, function, options):
+    monkeypatch.setattr(torch, "compile", function)
+    assert latency._compile_options() == options
+    latency.forward_call(build(8, 10, 0.25), torch.rand(1, 3, 8, 8), "compiled")()
+
+
+def test_timed_training_step_is_that_of_training(monkeypatch):
+    """Fused Adam on a copy: its first step moves every weight by the learning rate against the gradient's sign."""
+    net, images, seen = build(8, 10, 0.25), torch.rand(4, 3, 8, 8), []
+
+    def watched(model, recipe):
+        seen.extend([model, make_optimizer(model, recipe)])
+        return seen[1]
+
+    monkeypatch.setattr(latency, "make_optimizer", watched)
+    step = latency.training_call(net, images, Recipe(learning_rate=0.01))
+    step()
+    assert seen[1].defaults["fused"]
+    nn.functional.cross_entropy(net.train()(images), torch.zeros(4, dtype=torch.int64)).backward()
+    for given, moved in zip(net.parameters(), seen[0].parameters()):
+        clear = given.grad.abs() > 1e-4
+        assert torch.allclose((moved - given)[clear], -0.01 * given.grad.sign()[clear], atol=1e-5)
+
+
+def test_training_steps_take_turns():
+    times = latency.training({level: build(level, 10, 0.25) for level in (7, 8)}, torch.rand(2, 3, 8, 8), Recipe(), repeats=6)
+    assert times.groupby("level")["round"].apply(list).to_dict() == {7: [*range(6)], 8: [*range(6)]}
+    assert times.seconds.gt(0).all()
+
+
 def test_first_passes_come_in_the_given_order_and_then_the_second():
     rows = latency.first_passes([8, 7], 8, "cpu", 1)
     assert [(row["turn"], row["level"]) for row in rows] == [(1, 8), (1, 7), (2, 8), (2, 7)]
@@ -147,16 +190,19 @@ def test_first_passes_come_in_the_given_order_and_then_the_second():
 
 
 def identity(levels, image_size, device, threads):
-    return [{"turn": 1, "level": levels[0], "seconds": 0.5, "pid": os.getpid(), "given": (image_size, device, threads)}]
+    row = {"turn": 1, "level": levels[0], "seconds": 0.5, "pid": os.getpid(), "given": (image_size, device, threads)}
+    return [row | {"started": time.monotonic()}]
 
 
-def test_every_cold_pass_has_a_process_of_its_own(monkeypatch):
+def test_every_cold_pass_has_a_process_of_its_own_and_orders_take_turns(monkeypatch):
+    """Were all processes of one order run before those of the other, drift of the machine would be taken for the order's."""
     monkeypatch.setattr(latency, "first_passes", identity)
-    times = latency.cold([3, 0], repeats=3, image_size=8, threads=2)
-    assert times.process.tolist() == [0, 1, 2]
-    assert len({*times.pid, os.getpid()}) == 4
-    assert times.given.tolist() == [(8, "cpu", 2)] * 3
-    assert times.level.tolist() == [3] * 3
+    times = latency.cold({"up": [0, 3], "down": [3, 0]}, repeats=3, image_size=8, threads=2)
+    assert times.groupby("order").process.apply(list).to_dict() == {"up": [0, 1, 2], "down": [0, 1, 2]}
+    assert len({*times.pid, os.getpid()}) == 7
+    assert times.given.tolist() == [(8, "cpu", 2)] * 6
+    assert times[times.order == "down"].level.tolist() == [3] * 3
+    assert times.sort_values("started").order.tolist() == ["up", "down", "down", "up", "up", "down"]
 
 
 def fails(*arguments):
@@ -166,4 +212,4 @@ def fails(*arguments):
 def test_process_that_fails_says_why(monkeypatch):
     monkeypatch.setattr(latency, "first_passes", fails)
     with pytest.raises(KdigError, match="in a fresh process failed: no such device"):
-        latency.cold([0, 8], repeats=1)
+        latency.cold({"teacher first": [0, 8]}, repeats=1)

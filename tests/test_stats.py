@@ -26,6 +26,27 @@ def test_interval_is_mean_plus_minus_t_times_standard_error():
     assert all(np.isnan(stats.mean_interval([1.0])))
 
 
+def test_prediction_interval_by_hand():
+    x = [1.0, 2.0, 4.0]
+    half = 4.302653 * np.std(x, ddof=1) * np.sqrt(4 / 3)
+    assert stats.prediction_interval(x) == pytest.approx((np.mean(x) - half, np.mean(x) + half), rel=1e-6)
+    low, high = stats.prediction_interval([5.0, 5.0, 5.0], other=0.7)
+    assert (low, high) == pytest.approx((4.3, 5.7))
+    assert np.ptp(stats.prediction_interval(x, other=3.0)) == pytest.approx(2 * np.hypot(half, 3.0))
+    assert all(np.isnan(stats.prediction_interval([1.0])))
+
+
+def test_one_further_network_lies_in_the_prediction_interval_as_often_as_it_says():
+    """The interval of the mean, in which a paper's single network was sought before, misses it far more often."""
+    draws = np.random.default_rng(3).normal(85, 0.6, (2000, 11))
+    found = {}
+    for name in ("prediction_interval", "mean_interval"):
+        low, high = np.array([getattr(stats, name)(row[:10]) for row in draws]).T
+        found[name] = np.mean((low <= draws[:, 10]) & (draws[:, 10] <= high))
+    assert 0.93 < found["prediction_interval"] < 0.97
+    assert found["mean_interval"] < 0.6
+
+
 def test_summary_names_its_degrees_of_freedom(frame):
     row = stats.summarise(frame, "method").set_index("method").loc["b"]
     x = column(frame, "b")
