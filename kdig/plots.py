@@ -479,7 +479,8 @@ def damage_curves(table: pd.DataFrame, panels: Mapping[str, str], low: str = "lo
     for axis, (kind, label) in zip(axes[0], panels.items()):
         shown = table[table.kind.isin(["none", kind])]
         names = ["none", *(f"{value:g}" for value in shown[shown.kind == kind].severity.unique())]
-        for shift, method in zip(np.linspace(-0.25, 0.25, len(methods)), methods):
+        reach = 0.035 * (len(methods) - 1)
+        for shift, method in zip(np.linspace(-reach, reach, len(methods)), methods):
             line = shown[shown.method == method]
             bars = [line.accuracy - line[low], line[high] - line.accuracy]
             x = np.arange(len(line)) + shift
