@@ -9,11 +9,12 @@ import torch
 import yaml
 from torch.nn import functional as F
 
+from kdig import KdigError
 from kdig.models import build
 from kdig.params import NOTEBOOKS, Experiment, Students, check
-from kdig.runs import Run, Workspace, thread_count
+from kdig.runs import Run, Workspace, cores, signal_spec, thread_count
 from kdig.settings import parameter_files
-from kdig.signals import SignalSpec, Teacher
+from kdig.signals import SignalSpec, Teacher, signal_path
 
 
 def profile_cost(profile: Path, notebooks: Sequence[str], root: str | None) -> str:
@@ -33,10 +34,12 @@ def profile_cost(profile: Path, notebooks: Sequence[str], root: str | None) -> s
     text = f"profile {profile.name}: {len(todo)} of {len(runs)} runs to train"
     if not todo:
         return text
-    hours = estimate(todo, workspace, first.workers, first.threads, first.ig_steps) / 3600
+    workers = 1 if first.engine == "inline" else first.workers
+    hours = estimate(todo, workspace, workers, first.threads) / 3600
     epochs = sum(run.recipe.epochs for run in todo)
     duration = f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
-    return f"{text}, {epochs:,} epochs, about {duration} here ({workspace.device}; estimated from a few steps of each network)"
+    about = "estimated from a few steps of each network; scoring and the notebooks' own timings not counted"
+    return f"{text}, {epochs:,} epochs, about {duration} here ({workspace.device}; {about})"
 
 
 def _settings(profile: Path, notebook: str, root: str | None) -> Experiment:
@@ -46,23 +49,50 @@ def _settings(profile: Path, notebook: str, root: str | None) -> Experiment:
     return check(model, values | {"profile": profile.name} | ({"root": str(Path(root).resolve())} if root else {}))
 
 
-def estimate(runs: Sequence[Run], workspace: Workspace, workers: int, threads: int, steps: int) -> float:
-    """Seconds to train `runs` and to compute their maps, `workers` at a time on a CPU, one after the other on a GPU."""
+def estimate(runs: Sequence[Run], workspace: Workspace, workers: int, threads: int) -> float:
+    """Seconds to train `runs` and to compute their maps, `workers` at a time on a CPU, one after the other on a GPU.
+
+    The teacher, and the maps that are kept, are made one after the other with all CPU cores; maps that are there already cost
+    nothing. Under pairing `same_view`, maps are part of every epoch, for the pictures that are overlaid.
+    """
     times: dict[tuple[object, ...], float] = {}
-    total, maps = 0.0, {}
+    total, kept = 0.0, set()
     parallel = workers if workspace.device == "cpu" else 1
+
+    def timed(measure: Callable[[Run, int, str], float], run: Run, classes: int, count: int, *shape: object) -> float:
+        key = (measure, run.image_size, run.width, classes, count, *shape)
+        if key not in times:
+            with thread_count(count):
+                times[key] = measure(run, classes, workspace.device)
+        return times[key]
+
     for run in runs:
-        data = workspace.dataset(run.dataset, run.image_size)
-        shape = (run.architecture, run.level, run.width, run.image_size, run.recipe.batch_size)
-        if shape not in times:
-            with thread_count(threads):
-                times[shape] = step_seconds(run, len(data.classes), workspace.device)
-        pictures = run.train_images or len(data.train)
-        batches = run.share * pictures / run.recipe.batch_size * run.recipe.epochs
-        total += times[shape] * batches / (parallel if run.level else 1)
-        if "maps" in run.wanted:
-            maps[pictures, run.image_size, run.width, len(data.classes)] = run
-    return total + sum(size * _map_seconds(run, classes, workspace.device, steps) for (size, *_, classes), run in maps.items())
+        data, batch = workspace.dataset(run.dataset, run.image_size), run.recipe.batch_size
+        classes, pictures = len(data.classes), run.train_images or len(data.train)
+        count, at_once = (threads, parallel) if run.level else (cores(), 1)
+        met = run.share * pictures * run.recipe.epochs
+        total += met / batch * timed(step_seconds, run, classes, count, run.architecture, run.level, batch) / at_once
+        if "maps" in run.wanted and run.pairing == "same_view":
+            total += run.probability * met * timed(_map_seconds, run, classes, count, run.steps) / at_once
+        elif "maps" in run.wanted and (cache := _cache(run)) not in kept:
+            kept.add(cache)
+            total += 0.0 if _is_kept(run, workspace) else pictures * timed(_map_seconds, run, classes, cores(), run.steps)
+    return total
+
+
+def _cache(run: Run) -> tuple[object, ...]:
+    """Runs that agree in this look their maps up in one file."""
+    names = ("dataset", "image_size", "train_images", "width", "teacher", "baseline", "rule", "steps", "output")
+    return (run.pairing == "released", *(getattr(run, name) for name in names))
+
+
+def _is_kept(run: Run, workspace: Workspace) -> bool:
+    try:
+        teacher = workspace.load_weights(run.teacher or "")
+    except KdigError:  # not trained yet
+        return False
+    spec = signal_spec(run, teacher, workspace.pool(run))
+    return signal_path(spec, "maps", workspace.signals).with_suffix(".json").exists()
 
 
 def step_seconds(run: Run, classes: int, device: str) -> float:
@@ -83,9 +113,9 @@ def step_seconds(run: Run, classes: int, device: str) -> float:
     return _median_seconds(step, warm_up=2, repeats=5)
 
 
-def _map_seconds(run: Run, classes: int, device: str, steps: int) -> float:
+def _map_seconds(run: Run, classes: int, device: str) -> float:
     teacher = Teacher(build(0, classes, run.width), [0.0] * 3, [1.0] * 3, device)
-    spec = SignalSpec(teacher="", data="", image_size=run.image_size, mean=(0.0,) * 3, std=(1.0,) * 3, steps=steps)
+    spec = SignalSpec(teacher="", data="", image_size=run.image_size, mean=(0.0,) * 3, std=(1.0,) * 3, steps=run.steps)
     images = torch.rand(8, 3, run.image_size, run.image_size, device=device)
     labels = torch.zeros(8, dtype=torch.int64, device=device)
     return _median_seconds(lambda: teacher.explain(images, labels, spec).sum().item(), warm_up=1, repeats=3) / 8

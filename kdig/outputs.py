@@ -45,8 +45,12 @@ class Outputs:
         self.folder = folder
 
     def table(self, data: pd.DataFrame, name: str, caption: str) -> pd.DataFrame:
-        """Write `tables/<name>.csv` and its caption, and return `data`, which a cell can end in to show both."""
-        atomic_write(self.folder / "tables" / f"{name}.csv", lambda part: data.to_csv(part, index=False))
+        """Write `tables/<name>.csv` and its caption, and return `data`, which a cell can end in to show both.
+
+        The file has a header always, without which it could not be read: a frame without columns gets `(empty)`.
+        """
+        written = data if len(data.columns) else pd.DataFrame(columns=["(empty)"])
+        atomic_write(self.folder / "tables" / f"{name}.csv", lambda part: written.to_csv(part, index=False))
         atomic_write(self.folder / "tables" / f"{name}.txt", lambda part: Path(part).write_text(caption))
         shown = data.copy()
         shown.attrs["caption"] = caption

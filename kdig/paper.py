@@ -94,7 +94,8 @@ def _why_undecided(claim: Mapping[str, Any], fact: Mapping[str, Any], needed: tu
         return ""
     if not fact["comparable"]:
         general = "times from this device cannot decide it" if claim["kind"] == "measurement" else OTHER_SETTINGS
-        return str(fact["reason"]) if pd.notna(fact.get("reason")) else general
+        reason = fact.get("reason")
+        return reason if reason and isinstance(reason, str) else general  # nan in a file
     few = pd.notna(claim["n"]) and not fact["n"] >= claim["n"]
     return f"fewer than the {claim['n']:.0f} that this claim needs" if few else ""
 

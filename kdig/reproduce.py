@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -87,7 +88,7 @@ def run_notebook(notebook: Path, params: Path, root: str | None, outputs: Output
         print(f"{notebook.stem}: unchanged since it ran (delete {done} to run it again)", flush=True)
         return
     done.unlink(missing_ok=True)
-    print(f"\n$ {' '.join(command)}", flush=True)
+    print(f"\n$ {shlex.join(command)}", flush=True)
     start = time.monotonic()
     environment = {**os.environ, **_ALLOCATOR, "PYTHONUNBUFFERED": "1"}
     finished = subprocess.run([sys.executable, "-m", *command], env=environment, stderr=subprocess.PIPE, text=True)
@@ -100,7 +101,7 @@ def run_notebook(notebook: Path, params: Path, root: str | None, outputs: Output
         raise KdigError(f"{executed} ran, but could not be converted to HTML: {str(error).splitlines()[0]}") from None
     atomic_write(executed.with_suffix(".html"), lambda part: Path(part).write_text(page, encoding="utf-8"))
     seconds = time.monotonic() - start
-    outputs.note_run(notebook.stem, seconds=round(seconds, 1), command=" ".join(command), stamp=stamp)
+    outputs.note_run(notebook.stem, seconds=round(seconds, 1), command=shlex.join(command), stamp=stamp)
     print(f"{notebook.stem}: {seconds:.0f} s", flush=True)
 
 

@@ -196,16 +196,27 @@ def holm(p: Sequence[float]) -> np.ndarray:
 def anova(frame: pd.DataFrame, value: str, *factors: str) -> pd.DataFrame:
     """F test of each factor and of their interactions: sum of squares, degrees of freedom, F, p, and share of all squares.
 
-    One factor gives the one-way analysis of variance (Tables S11, S12), two the two-way one (Table S10). Runs of one seed count
-    as independent. The last row is what the factors leave. Runs that are all equal have no F: nan.
+    One factor gives the one-way analysis of variance (Tables S11, S12), two the two-way one (Table S10). Where every cell has one
+    run of each `seed`, the runs are paired and the seed is a block: what a seed adds to all cells alike goes to the row `seed`,
+    which is not tested, and not to the noise. The last row is what factors and block leave. Runs that are all equal have no F:
+    nan.
     """
-    fit = smf.ols(f"{value} ~ " + " * ".join(f"C({name})" for name in factors), data=frame).fit()
-    table = anova_lm(fit, typ=2).rename(columns={"sum_sq": "squares", "PR(>F)": "p"})
+    blocks = ["seed"] if _is_paired(frame, factors) else []
+    terms = [" * ".join(f"C({name})" for name in factors), *(f"C({name})" for name in blocks)]
+    table = anova_lm(smf.ols(f"{value} ~ {' + '.join(terms)}", data=frame).fit(), typ=2)
+    table = table.rename(columns={"sum_sq": "squares", "PR(>F)": "p"})
+    table.index = table.index.str.replace(r"C\((\w+)\)", r"\1", regex=True)
     table["share"] = table.squares / table.squares.sum()
+    table.loc[blocks, ["F", "p"]] = np.nan
     if np.ptp(frame[value]) < 1e-9:  # equal runs: F would be a ratio of rounding errors
         table[["F", "p", "share"]] = np.nan
-    table.index = table.index.str.replace(r"C\((\w+)\)", r"\1", regex=True)
-    return table.reset_index(names="effect")
+    tested = [name for name in table.index if name not in {*blocks, "Residual"}]
+    return table.loc[[*tested, *blocks, "Residual"]].reset_index(names="effect")
+
+
+def _is_paired(frame: pd.DataFrame, factors: Sequence[str]) -> bool:
+    """Whether every cell has one run of each seed."""
+    return "seed" in frame and bool((pd.crosstab([frame[name] for name in factors], frame.seed) == 1).all(axis=None))
 
 
 def _wide(frame: pd.DataFrame, by: str, value: str, pair: str) -> pd.DataFrame:

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from kdig import KdigError, cost, params
-from kdig.runs import Workspace, execute
+from kdig.runs import Workspace, execute, prepare, train
 
 PARAMS = Path(__file__).parents[1] / "params"
 
@@ -24,7 +25,7 @@ def small(tmp_path):
     for name in ("shared", "students", "02_teacher_and_signals", "04_ablation"):
         values = yaml.safe_load((PARAMS / "demo" / f"{name}.yaml").read_text())
         changes = {
-            "shared": {"image_size": 8, "teacher_train_images": 100},
+            "shared": {"image_size": 8, "teacher_train_images": 100, "teacher_epochs": 8},
             "students": {"epochs": 3},
             "04_ablation": {"seeds": [0, 1]},
         }.get(name, {})
@@ -52,14 +53,61 @@ def test_estimate_scales_with_epochs_workers_and_share(make_run, tmp_path, monke
     workspace = Workspace(tmp_path)
 
     def seconds(workers=1, **changes):
-        return cost.estimate([make_run(**changes)], workspace, workers, 1, 4)
+        return cost.estimate([make_run(**changes)], workspace, workers, 1)
 
     assert seconds() == pytest.approx(2 * 40 / 16)
     assert seconds(recipe={"epochs": 6}) == pytest.approx(3 * seconds())
     assert seconds(workers=2) == pytest.approx(seconds() / 2)
+    assert seconds(workers=2, level=0) == pytest.approx(seconds())  # one teacher, one process
     assert seconds(share=0.5) == pytest.approx(seconds() / 2)
     monkeypatch.setattr(cost, "_map_seconds", lambda *arguments: 0.25)
     assert seconds(probability=0.1, teacher="abc") == pytest.approx(seconds() + 40 * 0.25)
+    live = {"probability": 0.1, "teacher": "abc", "pairing": "same_view"}
+    assert seconds(**live) == pytest.approx(seconds() + 2 * 40 * 0.1 * 0.25)
+    assert seconds(workers=2, **live) == pytest.approx(seconds(**live) / 2)
+    two = [
+        make_run(probability=0.1, teacher="abc", pairing=pairing, seed=seed)
+        for pairing in ("static", "released")
+        for seed in (0, 1)
+    ]
+    assert cost.estimate(two, workspace, 1, 1) == pytest.approx(4 * seconds() + 2 * 40 * 0.25), "one file of maps a pairing"
+
+
+def test_each_is_timed_with_the_threads_that_it_gets(make_run, tmp_path, monkeypatch):
+    found = {}
+    monkeypatch.setattr(cost, "cores", lambda: 3)
+    for name in ("step_seconds", "_map_seconds"):
+        monkeypatch.setattr(
+            cost, name, lambda run, *_, name=name: found.setdefault((name, run.pairing, run.level), torch.get_num_threads())
+        )
+    runs = [make_run(level=0), make_run(), make_run(probability=0.1, teacher="abc"), make_run(level=0, width=0.5)]
+    runs += [make_run(probability=0.1, teacher="abc", pairing="same_view", width=0.5)]
+    cost.estimate(runs, Workspace(tmp_path), 2, 1)
+    assert found == {
+        ("step_seconds", "static", 0): 3, ("step_seconds", "static", 8): 1, ("_map_seconds", "static", 8): 3,
+        ("step_seconds", "same_view", 8): 1, ("_map_seconds", "same_view", 8): 1,
+    }  # fmt: skip
+
+
+def test_engine_inline_has_one_worker(small, monkeypatch):
+    given = []
+    monkeypatch.setattr(cost, "estimate", lambda runs, workspace, workers, threads: given.append(workers) or 1.0)
+    shared = yaml.safe_load((small / "shared.yaml").read_text())
+    for engine in ("inline", "local"):
+        (small / "shared.yaml").write_text(yaml.safe_dump(shared | {"engine": engine, "workers": 2}))
+        cost.profile_cost(small, ["04_ablation"], None)
+    assert given == [1, 2]
+
+
+def test_maps_that_are_kept_cost_nothing(make_run, workspace, monkeypatch):
+    monkeypatch.setattr(cost, "step_seconds", lambda *arguments: 0.0)
+    monkeypatch.setattr(cost, "_map_seconds", lambda *arguments: 0.25)
+    teacher = train(make_run(level=0, train_images=None, recipe={"epochs": 1}), workspace)
+    run = make_run(probability=0.1, teacher=teacher.weights)
+    assert cost.estimate([run], workspace, 1, 1) == pytest.approx(40 * 0.25)
+    prepare([run], workspace, 1)
+    assert cost.estimate([run], workspace, 1, 1) == 0
+    assert cost.estimate([make_run(probability=0.1, teacher=teacher.weights, steps=5)], workspace, 1, 1) == pytest.approx(40 * 0.25)
 
 
 def test_a_step_is_really_timed(make_run):

@@ -7,6 +7,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from kdig.outputs import Outputs
+from kdig.report import build_report
 from kdig.settings import Settings, check
 
 CAPTION = "Accuracy (%) & <all> of it."
@@ -29,6 +30,14 @@ def test_tables_are_shown_with_their_caption_and_derived_frames_without_one(shel
     assert "Accuracy (%) &amp; &lt;all&gt; of it." in html
     assert "2.5" in html
     assert "Accuracy" not in shell.display_formatter.format(data)[0]["text/html"], "the notebook's own frame has no caption"
+
+
+@pytest.mark.parametrize("data", [pd.DataFrame(), pd.DataFrame(columns=["a"]), pd.DataFrame(index=range(2))])
+def test_a_table_without_rows_or_columns_can_be_read_by_the_report(tmp_path, data):
+    out = Outputs(tmp_path)
+    out.table(data, "t", "A caption.")
+    assert pd.read_csv(tmp_path / "tables" / "t.csv").empty
+    assert "A caption." in build_report(out, "demo").read_text()
 
 
 def test_figures_are_shown_over_their_caption(shell, tmp_path):

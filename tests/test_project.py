@@ -1,6 +1,7 @@
 """The project's own promises: notebooks, parameter files and environments agree with each other and with the module."""
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -167,6 +168,15 @@ def test_a_notebook_that_has_run_is_not_run_again_until_something_changes(tmp_pa
     with pytest.raises(KdigError, match="could not be converted"):
         runs()
     assert not (outputs.folder / "executed" / "50_small.json").exists(), "a notebook that failed must not count as finished"
+
+
+def test_printed_command_can_be_copied_though_a_path_has_a_space(tmp_path, capsys, monkeypatch):
+    given, outputs = ["papermill", "a notebook.ipynb", "it's.ipynb", "--version"], Outputs(tmp_path / "my results")
+    monkeypatch.setattr("kdig.reproduce.papermill_command", lambda *arguments: given)
+    notebook = ROOT / "notebooks" / "99_claims.ipynb"
+    with pytest.raises(KdigError):
+        run_notebook(notebook, ROOT / "params" / "demo", None, outputs)
+    assert shlex.split(capsys.readouterr().out.strip().removeprefix("$ ")) == given
 
 
 def test_stamp_follows_source_parameters_and_facts(tmp_path):

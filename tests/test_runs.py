@@ -290,6 +290,11 @@ def test_student_without_teacher_is_refused(make_run, workspace):
         execute([make_run(alpha=0.5, teacher="abc")], workspace)
 
 
+def noisy_test(data):
+    """`data` with noise for test pictures, ids and labels as they were."""
+    return replace(data, test=replace(data.test, images=torch.randint_like(data.test.images, 256)))
+
+
 @pytest.mark.parametrize(
     "changes", [{}, {"share": 0.75}, {"share": 0.75, "scored": "validation"}], ids=["whole", "share", "validation"]
 )
@@ -302,14 +307,25 @@ def test_no_test_picture_takes_part_in_training_selection_or_signals(taught, wor
     spec = signal_spec(run, workspace.load_weights(run.teacher), pictures.pool)
     path = signal_path(spec, "maps", workspace.signals)
     maps = np.load(path)
-    noisy = replace(pictures.data, test=replace(test, images=torch.randint_like(test.images, 256)))
-    monkeypatch.setattr(Workspace, "dataset", lambda self, name, size: noisy)
+    monkeypatch.setattr(Workspace, "dataset", lambda self, name, size: noisy_test(pictures.data))
     (workspace.folder / "runs" / f"{run.key}.json").unlink()
     path.with_suffix(".json").unlink()
     after = execute([run], workspace)[0]
     assert np.array_equal(np.load(path), maps)
     assert after.weights == before.weights
     assert (after.predictions == before.predictions) == (run.scored == "validation")
+
+
+def test_no_test_picture_takes_part_in_the_teachers_training(make_run, workspace, monkeypatch):
+    run = make_run(level=0)
+    before, pictures = execute([run], workspace)[0], workspace.pictures(run)
+    assert not set(pictures.training.ids) & set(pictures.data.test.ids)
+    monkeypatch.setattr(Workspace, "dataset", lambda self, name, size: noisy_test(pictures.data))
+    (workspace.folder / "runs" / f"{run.key}.json").unlink()
+    after = execute([run], workspace)[0]
+    assert after.weights == before.weights
+    assert [e.train_loss for e in after.history] == [e.train_loss for e in before.history]
+    assert after.predictions != before.predictions
 
 
 def test_shares_are_stratified_fixed_and_apart_from_what_is_scored(make_run, workspace):

@@ -1,13 +1,18 @@
 """The search: one split for all, choices by validation scores alone, tests of a winner that do not take luck for an effect."""
 
+from pathlib import Path
+
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
+from statsmodels.stats.anova import AnovaRM
 
-from kdig import params, recompute, stats
+from kdig import paper, params, recompute, stats
+from kdig.files import atomic_write
 from kdig.outputs import as_facts
-from kdig.paper import claims
+from kdig.paper import claims, decide
 from kdig.runs import Result, execute, validation_frame
 from kdig.training import Epoch
 
@@ -39,6 +44,12 @@ def frame_of(cells):
     return pd.DataFrame(rows)
 
 
+def source_of(cell_id):
+    """The code of a cell of the notebook."""
+    notebook = nbformat.read(Path(__file__).parents[1] / "notebooks" / "03_hyperparameters.ipynb", as_version=4)
+    return next(cell.source for cell in notebook.cells if cell.id == cell_id)
+
+
 def test_split_is_disjoint_stratified_and_whole(settings):
     split, data = settings.split(), settings.data()
     assert split.part.value_counts().to_dict() == {"test": 599, "training": 60, "validation": 40}
@@ -55,6 +66,22 @@ def test_every_cell_and_seed_has_the_split_that_is_saved(settings):
     for run in all_cells(settings):
         pictures = settings.workspace.pictures(run)
         assert [set(pictures.training.ids), set(pictures.scored.ids)] == saved
+
+
+def test_the_file_that_the_notebook_saves_names_the_pictures_of_every_run(settings):
+    """The notebook's own cell, carried out on these parameters; ids that are all digits stay text."""
+    out = settings.outputs
+    exec(source_of("split"), {"settings": settings, "out": out, "data": settings.data(), "pd": pd, "atomic_write": atomic_write})
+    saved = pd.read_csv(out.folder / "splits" / "03_validation.csv", dtype=str)
+    parts = {part: set(group.id) for part, group in saved.groupby("part")}
+    assert not saved.id.duplicated().any()
+    for run in [*all_cells(settings), *settings.chosen("abc", alpha=0.25)]:
+        pictures = settings.workspace.pictures(run)
+        trained, scored = set(pictures.training.ids), set(pictures.scored.ids)
+        if run.scored == "validation":
+            assert (trained, scored) == (parts["training"], parts["validation"])
+        else:
+            assert (trained, scored) == (parts["training"] | parts["validation"], parts["test"])
 
 
 def test_cells_are_scored_on_validation_and_the_chosen_setting_on_the_test_set(settings):
@@ -124,13 +151,91 @@ def test_names_of_facts_are_those_of_the_claims(settings):
         assert f"{prefix}_best_over_rest" in known
 
 
+def facts_of(settings, reason="", **path):
+    """What the notebook's own cell writes about runs planted in `settings`' grids: table of the paper's choices, facts, claims."""
+    space = {"reason": reason, "other_measure": "another measure", "about": "", "kd_as_paper": True, "p_as_paper": True, **path}
+    space |= {"settings": settings, "out": settings.outputs, "paper": paper, "stats": stats, "as_facts": as_facts, "pd": pd}
+    space["papers"] = {"alpha": 0.01, "T": 2.5, "p": 0.1, "gamma": 0.8}
+    grids = {"kd": {"alpha": settings.alphas, "temperature": settings.temperatures}}
+    grids |= {"p": {"probability": settings.probabilities}, "gamma": {"gamma": settings.gammas}}
+    for (name, grid), method in zip(grids.items(), ("kd", "kd_ig", "kd_ig_at")):
+        made = settings.cells(method, "abc", **grid)
+        frame = validation_frame([planted(run, 90.0 + i % 3) for i, run in enumerate(made)], list(grid))
+        space |= {f"{name}_runs": frame, f"{name}_cells": stats.summarise(frame, "cell", "validation_accuracy")}
+    exec(source_of("facts-search"), space)
+    settings.outputs.facts("03_hyperparameters", "CIFAR-10", not reason, space["facts"], reason)
+    table = claims().query("kind == 'result' and fact.str.startswith('grid_')")
+    return pd.read_csv(settings.outputs.folder / "tables" / "03_papers_choice.csv"), decide(table, settings.outputs.all_facts())
+
+
+def test_validation_accuracies_decide_no_printed_test_accuracy_but_the_papers_choice(monkeypatch, tmp_path):
+    """With the paper's whole grids, data, settings and teacher."""
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
+    choices, decided = facts_of(params.Search(seeds=list(range(10))))
+    cells, optima = decided[decided.id.str.match("S1[012]-")], decided[decided.id.str.endswith("-optimum")]
+    assert len(cells) == 37
+    assert set(cells.verdict) == {"not run"}
+    assert cells.evidence.str.endswith("; another measure").all()
+    assert len(optima) == len(choices) == 3
+    assert "not run" not in {*optima.verdict, *choices.verdict}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"alphas": [0.01, 0.1]}, {"KD": "lacks values of the paper's (alphas"}),
+        ({"gammas": [0.8, 0.5]}, {"AT": "lacks values of the paper's (gammas"}),
+        ({"kd_as_paper": False}, {"IG": "chose other values"}),
+        ({"reason": "the teacher differs"}, dict.fromkeys(("KD", "IG", "AT"), "the teacher differs")),
+    ],
+)
+def test_a_shorter_grid_or_another_path_does_not_decide_and_says_so(monkeypatch, tmp_path, changes, said):
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
+    lists = {name: value for name, value in changes.items() if name in params.Search.model_fields}
+    rest = {name: value for name, value in changes.items() if name not in lists}
+    choices, decided = facts_of(params.Search(seeds=list(range(10)), **lists), **rest)
+    optima = decided[decided.id.str.endswith("-optimum")].set_index("id")
+    assert {name for name in optima.index if optima.verdict[name] == "not run"} == {f"{name}-optimum" for name in said}
+    assert all(words in optima.evidence[f"{name}-optimum"] for name, words in said.items())
+    assert (choices.verdict == "not run").sum() == len(said)
+
+
+def test_no_grid_with_the_papers_cell_leaves_a_table_without_rows(settings):
+    other = settings.model_copy(update={"probabilities": [0.3, 0.2], "gammas": [0.3, 0.5]})
+    choices, decided = facts_of(other)
+    assert choices.columns.tolist() == ["fact", "value", "low", "high", "n", "verdict"]
+    assert choices.empty
+    assert set(decided.verdict) == {"not run"}
+
+
 def test_one_way_analysis_is_scipys():
     rng = np.random.default_rng(0)
     cells = {name: rng.normal(i / 2, 1, 5) for i, name in enumerate("abc")}
-    table = stats.anova(frame_of(cells), "accuracy", "cell").set_index("effect")
+    table = stats.anova(frame_of(cells).drop(columns="seed"), "accuracy", "cell").set_index("effect")
     expected = scipy_stats.f_oneway(*cells.values())
     assert (table.loc["cell", "F"], table.loc["cell", "p"]) == pytest.approx((expected.statistic, expected.pvalue))
     assert table.share.sum() == pytest.approx(1)
+
+
+def test_seeds_that_all_cells_share_are_a_block():
+    """As in an analysis of repeated measures: what a seed adds to all cells hides no difference between them."""
+    rng = np.random.default_rng(0)
+    seeds = rng.normal(0, 10, 6)
+    cells = {name: seeds + rng.normal(i, 0.3, 6) for i, name in enumerate("abc")}
+    frame = frame_of(cells)
+    table = stats.anova(frame, "accuracy", "cell").set_index("effect")
+    expected = AnovaRM(frame, "accuracy", "seed", within=["cell"]).fit().anova_table.iloc[0]
+    assert table.index.tolist() == ["cell", "seed", "Residual"]
+    assert (table.F["cell"], table.p["cell"]) == pytest.approx((expected["F Value"], expected["Pr > F"]))
+    assert np.isnan(table.p["seed"])
+    assert (table.squares / table.df)["Residual"] ** 0.5 == pytest.approx(0.3, abs=0.1)
+    assert table.p["cell"] < 1e-4 < 0.5 < stats.anova(frame.drop(columns="seed"), "accuracy", "cell").p[0]
+
+
+def test_runs_of_other_seeds_in_each_cell_are_no_pairs():
+    frame = frame_of({"a": [1.0, 2.0, 4.0], "b": [3.0, 5.0, 4.0]})
+    frame.loc[frame.cell == "b", "seed"] += 3
+    assert stats.anova(frame, "accuracy", "cell").effect.tolist() == ["cell", "Residual"]
 
 
 def test_equal_runs_have_no_f():
@@ -172,7 +277,8 @@ def test_winner_of_equal_cells_is_luck_and_a_planted_one_is_not():
         means = frame.groupby("cell").accuracy.mean().to_numpy()
         observed = recompute.spread(means).max_minus_mean[0]
         exchanged = recompute.spread(stats.exchanged_means(frame, "accuracy", draws=2000)).max_minus_mean
-        equal = recompute.spread(recompute.equal_cells(6, recompute.pooled_sd(frame, "cell", "accuracy") / 5**0.5)).max_minus_mean
+        residual = stats.anova(frame, "accuracy", "cell").iloc[-1]
+        equal = recompute.spread(recompute.equal_cells(6, (residual.squares / residual.df / 5) ** 0.5)).max_minus_mean
         p[shift] = [recompute.upper_p(values, observed) for values in (exchanged, equal)]
     assert min(p[0.0]) > 0.05
     assert max(p[3.0]) < 0.01
