@@ -396,7 +396,7 @@ def test_results_survive_their_format(make_run):
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_fused_optimizers_are_torchs_plain_ones(optimizer):
     """Twenty steps on a quadratic, against the same optimiser without `fused`."""
-    from kdig.training import _optimizer
+    from kdig.training import make_optimizer
 
     target = torch.linspace(-1, 1, 12)
     recipe = Recipe(optimizer=optimizer, learning_rate=0.05, weight_decay=0.01)
@@ -404,7 +404,7 @@ def test_fused_optimizers_are_torchs_plain_ones(optimizer):
     for fused in (True, False):
         layer = torch.nn.Linear(12, 1, bias=False)
         torch.nn.init.ones_(layer.weight)
-        updates = _optimizer(layer, recipe)
+        updates = make_optimizer(layer, recipe)
         updates.param_groups[0]["fused"] = fused
         for _ in range(20):
             updates.zero_grad()
