@@ -50,7 +50,8 @@ def published(name: str) -> pd.DataFrame:
 def claims() -> pd.DataFrame:
     """Every claim: id, where it stands, what it says, its value, n and unit, the notebook and fact that decide it, and the rule.
 
-    `tolerance` is the rule's threshold, in the claim's unit (for tests, the level).
+    `tolerance` is the rule's threshold, in the claim's unit (for tests, the level); `n` the fewest runs, or pictures, that decide a
+    claim about results: the paper's, or more where it has a single one and an interval of two would hold almost any value.
     """
     return published("claims").fillna({"unit": ""})
 
