@@ -96,7 +96,7 @@ def test_correlation_of_unrelated_weights_spreads_as_their_number_says(make_run,
         weights.data *= 1 + i % 7  # as training does, some layers have grown more than others
     found = pd.DataFrame([alignment.weight_overlap(untrained(make_run(level=level, seed=s), 10), taught) for s in range(20)])
     scaled = found.correlation * found.weights**0.5
-    assert 0.7 < scaled.std() < 1.35
+    assert 0.5 < scaled.std() < 1.6  # of twenty: 1, give or take 0.16
     assert scaled.abs().max() < 4
     assert (found.correlation.abs().max() > 0.05) == (level == 8)
 
