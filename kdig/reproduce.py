@@ -59,7 +59,8 @@ def reproduce(profile: str, root: str | None, only: str | None) -> None:
         raise KdigError(f"no notebook {only!r}: choose one of {', '.join(names)}")
     chosen = [path for path in notebooks if only is None or path.stem in (only, "99_claims")]
     outputs = Outputs(Path(os.environ.get("KDIG_OUTPUTS", project / "outputs")) / profile)
-    print(profile_cost(folder, [path.stem for path in chosen], root), flush=True)
+    todo = [path.stem for path in chosen if not _plan(path, folder, root, outputs)[2]]
+    print(profile_cost(folder, todo, root), flush=True)
     for path in chosen:
         run_notebook(path, folder, root, outputs)
     print(f"report: {build_report(outputs, profile)}", flush=True)
@@ -82,9 +83,8 @@ def run_notebook(notebook: Path, params: Path, root: str | None, outputs: Output
     executed = outputs.folder / "executed" / notebook.name
     executed.parent.mkdir(parents=True, exist_ok=True)
     done = executed.with_suffix(".json")
-    command = papermill_command(notebook, params, root, executed)
-    stamp = _stamp(notebook, command, outputs)
-    if done.exists() and executed.with_suffix(".html").exists() and json.loads(done.read_text()).get("stamp") == stamp:
+    command, stamp, unchanged = _plan(notebook, params, root, outputs)
+    if unchanged:
         print(f"{notebook.stem}: unchanged since it ran (delete {done} to run it again)", flush=True)
         return
     done.unlink(missing_ok=True)
@@ -103,6 +103,15 @@ def run_notebook(notebook: Path, params: Path, root: str | None, outputs: Output
     seconds = time.monotonic() - start
     outputs.note_run(notebook.stem, seconds=round(seconds, 1), command=shlex.join(command), stamp=stamp)
     print(f"{notebook.stem}: {seconds:.0f} s", flush=True)
+
+
+def _plan(notebook: Path, params: Path, root: str | None, outputs: Outputs) -> tuple[list[str], str, bool]:
+    """The command for a notebook, its stamp, and whether it has run with this stamp already."""
+    executed = outputs.folder / "executed" / notebook.name
+    command = papermill_command(notebook, params, root, executed)
+    stamp, done = _stamp(notebook, command, outputs), executed.with_suffix(".json")
+    unchanged = done.exists() and executed.with_suffix(".html").exists() and json.loads(done.read_text()).get("stamp") == stamp
+    return command, stamp, unchanged
 
 
 def _stamp(notebook: Path, command: list[str], outputs: Outputs) -> str:

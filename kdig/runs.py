@@ -16,6 +16,7 @@ from concurrent import futures
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from importlib.metadata import version
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -425,6 +426,8 @@ def execute(
     stored = {run.key: workspace.result(run) for run in {run.key: run for run in runs}.values()}
     todo = list({run.key: run for run in runs if stored[run.key] is None}.values())
     if todo:
+        if engine == "local":
+            _start_server()  # it imports torch while signals are prepared
         prepare(todo, workspace, cores())
         failures = []
         progress = Progress("runs", len(todo))
@@ -478,9 +481,14 @@ def _local(runs: list[Run], workspace: Workspace, workers: int, threads: int) ->
 
 @functools.cache
 def _pool(workers: int) -> futures.ProcessPoolExecutor:
-    """Kept for later calls: a worker needs seconds to import torch."""
-    context = multiprocessing.get_context("spawn")
-    return futures.ProcessPoolExecutor(workers, mp_context=context, initializer=exit_with_parent)
+    """Kept for later calls. Workers are forked from a server that has imported this module and run nothing."""
+    _start_server()
+    return futures.ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"), exit_with_parent)
+
+
+def _start_server() -> None:
+    multiprocessing.set_forkserver_preload([__name__])
+    forkserver.ensure_running()
 
 
 def exit_with_parent() -> None:
