@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 import yaml
-from torch.nn import functional as F
 
 from kdig import KdigError
+from kdig.latency import training_call
 from kdig.models import build
 from kdig.params import NOTEBOOKS, Experiment, Students, check
 from kdig.runs import Run, Workspace, cores, signal_spec, thread_count
@@ -97,20 +97,9 @@ def _is_kept(run: Run, workspace: Workspace) -> bool:
 
 def step_seconds(run: Run, classes: int, device: str) -> float:
     """Seconds of one training step of `run`'s network on a batch of noise, median of five after two for warming up."""
-    net = build(run.level, classes, run.width, run.architecture).to(device).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(net.parameters())
-    size = run.recipe.batch_size
-    images = torch.rand(size, 3, run.image_size, run.image_size, device=device).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(classes, (size,), device=device)
-
-    def step() -> float:
-        loss = F.cross_entropy(net(images), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return _median_seconds(step, warm_up=2, repeats=5)
+    net = build(run.level, classes, run.width, run.architecture).to(device)
+    images = torch.rand(run.recipe.batch_size, 3, run.image_size, run.image_size, device=device)
+    return _median_seconds(training_call(net, images, run.recipe), warm_up=2, repeats=5)
 
 
 def _map_seconds(run: Run, classes: int, device: str) -> float:
@@ -121,8 +110,8 @@ def _map_seconds(run: Run, classes: int, device: str) -> float:
     return _median_seconds(lambda: teacher.explain(images, labels, spec).sum().item(), warm_up=1, repeats=3) / 8
 
 
-def _median_seconds(call: Callable[[], float], warm_up: int, repeats: int) -> float:
-    """Calls return a number read from the device, so that its work is done when they come back."""
+def _median_seconds(call: Callable[[], object], warm_up: int, repeats: int) -> float:
+    """`call` must come back only when the device has finished."""
     times = []
     for _ in range(warm_up + repeats):
         start = time.perf_counter()

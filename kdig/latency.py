@@ -6,7 +6,6 @@ nothing before, as the released `analyze_models` takes it. Level 0 is the teache
 
 import copy
 import inspect
-import multiprocessing
 import os
 import platform
 import time
@@ -23,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdig import KdigError
 from kdig.models import build
-from kdig.runs import exit_with_parent, thread_count
+from kdig.runs import exit_with_parent, forkserver, thread_count
 from kdig.training import Recipe, make_optimizer
 
 Variant = Literal["plain", "channels_last", "bfloat16", "compiled"]
@@ -192,13 +191,10 @@ def cold(
     the last one, so that drift of the machine meets all. Networks are those of the paper's size; a process has imported torch
     and run nothing. Raises `KdigError` when one fails.
     """
-    # a server that imports once and has run nothing; each process is forked from it
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
     frames = []
     for process in range(repeats):
         for name in list(orders)[:: -1 if process % 2 else 1]:
-            with futures.ProcessPoolExecutor(1, context, initializer=exit_with_parent) as fresh:
+            with futures.ProcessPoolExecutor(1, forkserver(), exit_with_parent) as fresh:
                 try:
                     rows = fresh.submit(first_passes, orders[name], image_size, device, threads).result()
                 except Exception as error:

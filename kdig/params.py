@@ -287,16 +287,14 @@ class MonteCarlo(Students):
         return [self.student_run(method, i, teacher, share=self.share, split_seed=i) for i, method in cells]
 
 
-class ImageNetSubset(Students):
+class ImageNetSubset(Ablation):
     """Parameters of `07_imagenet_subset`: Tables 6 and S14. Its runs are those of the ablation.
 
     `subset_root` is the folder of ImageNet pictures (`kdig.imagenet.load_subset` says in which form), null for a stand-in;
     `checkpoints` are files of students that the paper's authors released, tried on the same pictures at 32 x 32.
     """
 
-    level: int = Field(2, ge=1, le=8)
     methods: list[str] = Field(["student", "kd", "ig", "kd_ig", "kd_ig_at"], min_length=1)
-    seeds: list[int] = Field([0, 1, 2], min_length=2)
     subset_root: str | None = None
     resize: Resize = "crop"
     checkpoints: list[str] = Field([])
@@ -306,10 +304,6 @@ class ImageNetSubset(Students):
         if self.checkpoints and self.subset_root is None:
             raise ValueError("checkpoints are tried on pictures of ImageNet: give their folder as subset_root, too")
         return self
-
-    def runs(self, teacher: str) -> list[Run]:
-        """Every method for every seed."""
-        return [self.student_run(method, seed, teacher) for seed in self.seeds for method in self.methods]
 
     def source(self, image_size: int | None = None, how: Resize | None = None) -> Source:
         """The pictures from elsewhere at `image_size`, reduced as `how` says (None: as in this profile).
@@ -332,27 +326,18 @@ class ImageNetSubset(Students):
         return released_students(self.checkpoints)
 
 
-class AttentionMaps(Students):
+class AttentionMaps(Ablation):
     """Parameters of `08_attention_maps`: Figure S1. Its runs are those of the ablation."""
 
-    level: int = Field(2, ge=1, le=8)
     methods: list[str] = Field(["student", "at", "kd_at", "ig_at", "kd_ig_at"], min_length=1)
-    seeds: list[int] = Field([0, 1, 2], min_length=2)
-
-    def runs(self, teacher: str) -> list[Run]:
-        """Every method for every seed."""
-        return [self.student_run(method, seed, teacher) for seed in self.seeds for method in self.methods]
 
 
-class Released(Students):
+class Released(Ablation):
     """What the two notebooks about the released code share: the ablation's runs, and the students that the authors released.
 
     `checkpoints` are files of these students, tried on CIFAR-10's test pictures at 32 x 32.
     """
 
-    level: int = Field(2, ge=1, le=8)
-    methods: list[str] = Field(list(METHODS), min_length=1)
-    seeds: list[int] = Field([0, 1, 2], min_length=2)
     checkpoints: list[str] = Field([])
 
     @model_validator(mode="after")
@@ -363,11 +348,7 @@ class Released(Students):
 
     def ablation(self, teacher: str) -> list[Run]:
         """The runs of `04_ablation`."""
-        return [self.student_run(method, seed, teacher) for seed in self.seeds for method in self.methods]
-
-    def runs(self, teacher: str) -> list[Run]:
-        """The runs of `04_ablation`."""
-        return self.ablation(teacher)
+        return Ablation.runs(self, teacher)
 
     def released(self) -> dict[str, MobileNetV2]:
         """The networks of `checkpoints` by file name. Raises `KdigError` for a file that is not one of them."""

@@ -11,12 +11,13 @@ import platform
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields
 from importlib.metadata import version
-from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -292,12 +293,17 @@ def untrained(run: Run, classes: int) -> Network:
     return build(run.level, classes, run.width, run.architecture)
 
 
-def starting_point(run: Run, workspace: Workspace) -> dict[str, str]:
-    """Digests of what `run` starts from: `pictures` that it trains on, initial `weights`, first epoch's `order` and crops.
+def starting_points(runs: Sequence[Run], workspace: Workspace) -> pd.DataFrame:
+    """A row for each of `runs`: `method`, `seed`, and digests of what it starts from.
 
-    Paired runs agree in all three, whatever their method.
+    These are the `pictures` that it trains on, its initial `weights`, and the first epoch's `order` and crops; paired runs agree in
+    all three, whatever their method.
     """
-    prepare([run], workspace, threads=1)
+    prepare(runs, workspace, cores())
+    return pd.DataFrame([{"method": run.method, "seed": run.seed, **_starting_point(run, workspace)} for run in runs])
+
+
+def _starting_point(run: Run, workspace: Workspace) -> dict[str, str]:
     pictures = workspace.pictures(run)
     dataset = training_set(run, workspace, pictures)
     dataset.set_epoch(1)
@@ -426,8 +432,6 @@ def execute(
     stored = {run.key: workspace.result(run) for run in {run.key: run for run in runs}.values()}
     todo = list({run.key: run for run in runs if stored[run.key] is None}.values())
     if todo:
-        if engine == "local":
-            _start_server()  # it imports torch while signals are prepared
         prepare(todo, workspace, cores())
         failures = []
         progress = Progress("runs", len(todo))
@@ -466,9 +470,22 @@ def _inline(runs: list[Run], workspace: Workspace, workers: int, threads: int) -
 
 
 def _local(runs: list[Run], workspace: Workspace, workers: int, threads: int) -> Iterator[str | None]:
-    try:
+    left, handed = deque(runs), []
+
+    def hand_over() -> None:
         pool = _pool(workers)
-        for done in futures.as_completed([pool.submit(_attempt, run, workspace, threads) for run in runs]):
+        with suppress(IndexError):
+            while True:
+                handed.append(pool.submit(_attempt, left.popleft(), workspace, threads))
+
+    try:
+        starting = futures.ThreadPoolExecutor(1).submit(hand_over)
+        futures.wait([starting], timeout=0.5)
+        with suppress(IndexError):
+            while not starting.done():  # new workers import torch for seconds: meanwhile this process trains
+                yield _attempt(left.popleft(), workspace, threads)
+        starting.result()
+        for done in futures.as_completed(handed):
             yield done.result()
     except BaseException as error:
         _pool(workers).shutdown(wait=True, cancel_futures=True)
@@ -481,14 +498,15 @@ def _local(runs: list[Run], workspace: Workspace, workers: int, threads: int) ->
 
 @functools.cache
 def _pool(workers: int) -> futures.ProcessPoolExecutor:
-    """Kept for later calls. Workers are forked from a server that has imported this module and run nothing."""
-    _start_server()
-    return futures.ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"), exit_with_parent)
+    """Kept for later calls."""
+    return futures.ProcessPoolExecutor(workers, forkserver(), exit_with_parent)
 
 
-def _start_server() -> None:
-    multiprocessing.set_forkserver_preload([__name__])
-    forkserver.ensure_running()
+def forkserver() -> ForkServerContext:
+    """Makes processes that are forked from a server, which has imported this module and run nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def exit_with_parent() -> None:

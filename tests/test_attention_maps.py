@@ -9,7 +9,7 @@ import torch
 from kdig import alignment, params
 from kdig.losses import attention_loss, attention_map
 from kdig.models import LEVELS, AttentionTap, mobilenet_v2
-from kdig.runs import starting_point, train, untrained
+from kdig.runs import starting_points, train, untrained
 from kdig.signals import Teacher
 from kdig.training import predict
 
@@ -108,8 +108,10 @@ def test_a_student_starts_from_its_seed_whatever_its_method(workspace, make_run)
     alike = {seed: alignment.weight_overlap(untrained(make_run(level=2, seed=seed), 10), taught) for seed in (0, 1)}
     for found in alike.values():
         assert (found["copied"], abs(found["correlation"]) < 0.05) == (0, True)
-    at, plain = (starting_point(make_run(level=2, **c), workspace) for c in ({"gamma": 0.8, "teacher": teacher.weights}, {}))
-    assert at == plain
+    paired = [make_run(level=2, **changes) for changes in ({"gamma": 0.8, "teacher": teacher.weights}, {})]
+    starts = starting_points(paired, workspace)
+    assert starts[["pictures", "weights", "order"]].nunique().eq(1).all()
+    assert starts.method.tolist() == ["at", "student"]
 
 
 def test_runs_are_the_ablations(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import torch
 from scipy import stats as scipy_stats
 
 from kdig import KdigError, params, stats
-from kdig.runs import METHODS, Run, Workspace, starting_point, train, untrained
+from kdig.runs import METHODS, Run, Workspace, starting_points, train, untrained
 from kdig.training import Recipe
 
 
@@ -34,7 +34,7 @@ def start(make_run, teacher):
         chosen = {name: weights[name] for name in METHODS[method]}
         chosen |= {"pairing": "released"} if chosen else {}  # static logits of such a teacher would be refused
         run = make_run(teacher=teacher[0], share=0.8, split_seed=i, seed=i, **chosen, **{"train_images": 60, **changes})
-        return starting_point(run, teacher[1])
+        return starting_points([run], teacher[1]).iloc[0][["pictures", "weights", "order"]].to_dict()
 
     return digests
 
