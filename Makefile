@@ -30,6 +30,9 @@ test: setup
 
 bench: setup
 	$(PATHED) python benchmarks/attribution.py
+	$(PATHED) python benchmarks/training.py
+	$(PATHED) python benchmarks/growth.py
+	$(PATHED) python benchmarks/overheads.py
 
 lab: setup
 	$(PATHED) jupyter lab notebooks

@@ -231,7 +231,9 @@ class Search(Students):
         """The student and the three searched methods with the chosen `values`, trained on all training pictures, tested."""
         methods = ("student", "kd", "kd_ig", "kd_ig_at")
         used = {method: {n: v for n, v in values.items() if n in METHODS[method] or n == "temperature"} for method in methods}
-        return [self.student_run(method, seed, teacher, **used[method]) for seed in self.seeds for method in methods]
+        # the test set is scored after the last epoch only
+        recipe = self.student_run("student", 0, "").recipe.model_copy(update={"evaluate_every": self.epochs})
+        return [self.student_run(method, seed, teacher, recipe=recipe, **used[method]) for seed in self.seeds for method in methods]
 
     def split(self) -> pd.DataFrame:
         """`id` and `part` (training, validation, test) of each picture of the search; one split for all cells and seeds."""

@@ -184,7 +184,7 @@ def paired_differences(comparison: pd.DataFrame, baseline: str) -> Figure:
     axis.axvline(0, color=PAPER, lw=1, ls="--")
     names = [LABELS[method] for method in comparison.method]
     axis.set(yticks=range(len(names)), yticklabels=names, xlabel=f"difference to {LABELS[baseline]} (percentage points)")
-    axis.invert_yaxis()
+    axis.set_ylim(len(names) - 0.5, -0.5)
     return figure
 
 
@@ -203,7 +203,7 @@ def accuracy_by_epoch(history: pd.DataFrame) -> Figure:
 
 def search_surface(grid: pd.DataFrame, row: str, column: str, label: str = "test accuracy (%)") -> Figure:
     """A searched grid of accuracies (named in `label`; rows `row`, columns `column`): heat map, and surface over both indices."""
-    figure = plt.figure(figsize=(10.5, 3.8))
+    figure = plt.figure(figsize=(10.5, 3.8), layout="none")  # the layouts cannot place three dimensions
     flat, steep = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2, projection="3d")
     sns.heatmap(grid, annot=True, fmt=".2f", cmap="viridis", ax=flat, cbar_kws={"label": label})
     best = np.unravel_index(np.argmax(grid.to_numpy()), grid.shape)
@@ -211,7 +211,8 @@ def search_surface(grid: pd.DataFrame, row: str, column: str, label: str = "test
     flat.set(xlabel=column, ylabel=row)
     flat.tick_params(axis="y", rotation=0)
     x, y = np.meshgrid(range(grid.shape[1]), range(grid.shape[0]))
-    steep.plot_surface(x, y, grid.to_numpy(), cmap="viridis", edgecolor="white", lw=0.3)
+    scale = {"vmin": grid.min(axis=None), "vmax": grid.max(axis=None)}  # the heat map's, not that of the facets' means
+    steep.plot_surface(x, y, grid.to_numpy(), cmap="viridis", edgecolor="white", lw=0.3, **scale)
     steep.set(xticks=range(grid.shape[1]), xticklabels=list(grid.columns), xlabel=column)
     steep.set(yticks=range(grid.shape[0]), yticklabels=list(grid.index), ylabel=row, title=label)
     steep.tick_params(labelsize="x-small", pad=1)
@@ -382,7 +383,7 @@ def stacked_histograms(
     for axis, method in zip(axes[:, 0], methods):
         rows = bins[bins.method == method]
         axis.bar(rows.bin_low, rows["count"], rows.bin_high - rows.bin_low, align="edge", color=COLOURS[method], ec="white", lw=0.5)
-        axis.axvline(means[method], color="black", lw=1.4, label=f"mean ({source})")
+        axis.axvline(means[method], color="black", lw=3, alpha=0.35, label=f"mean ({source})")
         axis.axvline(medians[method], color="black", lw=1.4, ls="--", label=f"median ({source})")
         axis.set(ylabel="runs")
         axis.set_title(f"{LABELS[method]}: {rows['count'].sum():.0f} runs shown", loc="left", fontsize="medium")
@@ -405,8 +406,8 @@ def printed_and_recomputed(table: pd.DataFrame, x: str, lines: Mapping[str, str]
 def raw_and_balanced(summary: pd.DataFrame, networks: pd.DataFrame) -> Figure:
     """Figure S4: each method's mean `raw` and `balanced` accuracy (percent) as bars; dots are its `networks`.
 
-    `summary` has a row for each `method` and `reading` with `mean`, `pictures_low`, `pictures_high`, which the whisker spans;
-    `networks` has `method` and a column for each reading.
+    `summary` has a row for each `method` and `reading` with `mean`, its interval over networks `low` to `high` (broad whisker),
+    and over pictures `pictures_low` to `pictures_high` (thin whisker); `networks` has `method` and a column for each reading.
     """
     methods = [method for method in METHODS if method in set(summary.method)]
     figure, axis = plt.subplots(figsize=(1.25 * len(methods) + 2.2, 3.8))
@@ -417,16 +418,18 @@ def raw_and_balanced(summary: pd.DataFrame, networks: pd.DataFrame) -> Figure:
             at = column + shift
             axis.bar(at, row["mean"], 0.36, color=COLOURS[method], alpha=0.6, hatch=hatch, ec="white")
             span = [[row["mean"] - row.pictures_low], [row.pictures_high - row["mean"]]]
-            axis.errorbar(at - 0.07, row["mean"], span, fmt="none", ecolor="black", elinewidth=1.2, capsize=3)
-            axis.plot(at + 0.04 + np.linspace(0, 0.08, len(shown)), shown, "o", ms=3.5, mfc="white", mec="black", mew=0.8)
+            axis.errorbar(at - 0.1, row["mean"], _bars(row["mean"], row.low, row.high), fmt="none", ecolor=PAPER, elinewidth=3)
+            axis.errorbar(at - 0.02, row["mean"], span, fmt="none", ecolor="black", elinewidth=1.2, capsize=3)
+            axis.plot(at + 0.06 + np.linspace(0, 0.08, len(shown)), shown, "o", ms=3.5, mfc="white", mec="black", mew=0.8)
     axis.set(xticks=range(len(methods)), xticklabels=[LABELS[m] for m in methods], ylabel="accuracy (%)")
     keys: list[Artist] = [
         Patch(fc=PAPER, alpha=0.6, label="raw"),
         Patch(fc=PAPER, alpha=0.6, hatch="///", ec="white", label="balanced"),
     ]
     keys += [Line2D([], [], ls="", marker="o", ms=3.5, mfc="white", mec="black", label="one network")]
+    keys += [Line2D([], [], color=PAPER, lw=3, label="95 % over networks")]
     keys += [Line2D([], [], color="black", lw=1.2, label="95 % over pictures")]
-    figure.legend(handles=keys, frameon=False, ncols=4, loc="outside upper center")
+    figure.legend(handles=keys, frameon=False, ncols=5, loc="outside upper center")
     return figure
 
 
@@ -454,16 +457,20 @@ def cut_offs(picture: Tensor, values: Tensor, cuts: Sequence[float]) -> Figure:
 
 
 def two_readings(table: pd.DataFrame, left: str, right: str) -> Figure:
-    """Two percentages of each `method` (columns `left` with `low`, `high`, and `right`) side by side; methods keep their rows."""
-    figure, axes = plt.subplots(1, 2, figsize=(9.0, 2.9), sharey=True)
+    """Two percentages of each `method` side by side; methods keep their rows.
+
+    Columns `left` with its interval `low`, `high`, `right` with `right_low`, `right_high`, and `printed`.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 2.9), sharey=True)
     for row, line in enumerate(table.to_dict("records")):
         colour, value = COLOURS[line["method"]], line[left]
         axes[0].errorbar(value, row, xerr=[[value - line["low"]], [line["high"] - value]], fmt="o", ms=6, capsize=3, color=colour)
-        axes[1].plot(line[right], row, "o", ms=6, color=colour)
+        span = [[line[right] - line["right_low"]], [line["right_high"] - line[right]]]
+        axes[1].errorbar(line[right], row, xerr=span, fmt="o", ms=6, capsize=3, color=colour)
         axes[1].plot(line["printed"], row, "D", ms=9, mfc="none", mec="black", label="printed in Table 6" if row == 0 else None)
     axes[0].set(yticks=range(len(table)), yticklabels=[LABELS[m] for m in table.method], xlabel=left)
     axes[1].set(xlabel=right)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(table) - 0.5, -0.5)
     axes[1].legend(frameon=False)
     return figure
 
@@ -553,11 +560,11 @@ def class_dots(table: pd.DataFrame, classes: Sequence[str], x_label: str) -> Fig
     """A row a class, a dot a method: columns `class`, `method`, `value` and its interval, `low` to `high`, drawn from 0 on."""
     methods = list(table.method.unique())
     figure, axis = plt.subplots(figsize=(6.8, 0.42 * len(classes) + 1.0))
-    for place, method in enumerate(methods):
+    for place, (method, mark) in enumerate(zip(methods, itertools.cycle(MARKS))):
         lines = table[table.method == method].set_index("class").loc[list(classes)]
         rows = np.arange(len(classes)) + 0.13 * (place - (len(methods) - 1) / 2)
         error = _bars(lines.value, lines.low, lines.high, np.inf)
-        axis.errorbar(lines.value, rows, xerr=error, fmt="o", ms=4, lw=1, color=COLOURS[method], label=LABELS[method])
+        axis.errorbar(lines.value, rows, xerr=error, fmt=mark, ms=4, lw=1, color=COLOURS[method], label=LABELS[method])
     axis.set(yticks=range(len(classes)), yticklabels=list(classes), xlabel=x_label)
     axis.set_xlim(left=0)
     axis.invert_yaxis()
@@ -573,7 +580,7 @@ def method_dots(table: pd.DataFrame, x_label: str, reference: tuple[str, float])
         axis.errorbar(line.value, row, xerr=error, fmt="o", ms=6, capsize=3, color=COLOURS[line.method])
     axis.axvline(reference[1], color=PAPER, lw=1, ls="--", label=reference[0])
     axis.set(yticks=range(len(table)), yticklabels=[LABELS[method] for method in table.method], xlabel=x_label)
-    axis.invert_yaxis()
+    axis.set_ylim(len(table) - 0.5, -0.5)
     axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 

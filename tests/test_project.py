@@ -15,6 +15,7 @@ import yaml
 from kdig import KdigError, params
 from kdig.models import LEVELS
 from kdig.outputs import Outputs
+from kdig.paper import published
 from kdig.reproduce import _stamp, main, papermill_command, run_notebook
 from kdig.settings import parameter_files
 
@@ -89,6 +90,38 @@ def test_paper_profile_is_the_papers():
     assert {name: values[name] for name in paper} == paper
     assert len(values["seeds"]) == 10
     assert LEVELS[values["level"]] == (13, 9)
+
+
+@pytest.mark.parametrize("profile", ["paper", "lite"])
+def test_table_3_is_searched_whole(profile):
+    values, grids = profile_values(profile, "03_hyperparameters"), published("table3_search_space").groupby("hyperparameter").value
+    for name, symbol in {"temperatures": "T", "alphas": "alpha", "probabilities": "p", "gammas": "gamma"}.items():
+        assert sorted(values[name]) == sorted(grids.get_group(symbol)), name
+
+
+def test_paper_profile_repeats_and_sweeps_as_the_paper():
+    values = profile_values("paper", "06_monte_carlo")
+    assert (values["repetitions"], values["share"], values["train_images"]) == (60, 0.8, None)
+    assert values["methods"] == ["student", "kd", "kd_ig", "kd_ig_at"]
+    assert profile_values("paper", "03_hyperparameters")["share"] == 0.8
+    assert profile_values("paper", "05_compression")["levels"] == list(range(1, 9))
+
+
+def test_notebooks_of_the_demo_share_the_ablations_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
+
+    def keys(notebook, runs=lambda settings: settings.runs("abc")):
+        settings = params.check(MODELS[notebook], {"profile": "demo", **profile_values("demo", notebook)})
+        return {run.key for run in runs(settings)}
+
+    ablation = keys("04_ablation")
+    assert len(ablation) == 24
+    for notebook in ("07_imagenet_subset", "08_attention_maps", "09_released_results"):
+        assert keys(notebook) <= ablation, notebook
+    assert keys("09_released_code", lambda settings: settings.ablation("abc")) == ablation
+    at_level = keys("05_compression", lambda settings: [run for run in settings.runs("abc") if run.level == 2])
+    assert at_level <= ablation
+    assert len(at_level) == 6
 
 
 def test_environment_yml_is_in_step_with_pyproject():

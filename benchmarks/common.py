@@ -1,0 +1,63 @@
+"""What the benchmarks share: contenders take turns, ratios to a named baseline, results in `outputs/benchmarks`."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib import pyplot as plt
+
+from kdig import latency
+from kdig.outputs import Outputs
+from kdig.settings import project_root
+
+OUTPUTS = Outputs(Path(os.environ.get("KDIG_OUTPUTS", project_root() / "outputs")) / "benchmarks")
+
+
+def machine(device: str = "cpu") -> str:
+    """Device, threads and torch's version, for captions."""
+    return f"{latency.device_label(device)}, {torch.get_num_threads()} CPU thread(s), torch {torch.__version__}"
+
+
+def use_all_cores() -> None:
+    """As many threads as this process may use cores."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def compare(calls: Mapping[str, Callable[[], object]], baseline: str, work: float, unit: str, rounds: int) -> pd.DataFrame:
+    """A row a contender and round: seconds, `work` per second (column `unit`), and how many times the baseline of that round it is.
+
+    Every contender has one turn before the clock starts; then all take a turn in each round, in an order drawn anew.
+    """
+    for call in calls.values():
+        call()
+    times = pd.DataFrame(latency.interleaved(calls, rounds)).rename_axis("round").reset_index()
+    base = times[baseline]
+    frame = times.melt("round", var_name="contender", value_name="seconds")
+    frame[unit] = work / frame.seconds
+    return frame.assign(ratio=base.loc[frame["round"]].to_numpy() / frame.seconds)
+
+
+def summary(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """Median, lower and upper quartile over rounds: `unit`, and the ratio to the baseline."""
+    groups = frame.groupby("contender", sort=False)
+    columns = {unit: (unit, "median")}
+    for name, share in (("ratio", 0.5), ("ratio_q25", 0.25), ("ratio_q75", 0.75)):
+        columns[name] = ("ratio", lambda values, share=share: values.quantile(share))
+    return groups.agg(**columns).reset_index()
+
+
+def publish(frame: pd.DataFrame, name: str, unit: str, baseline: str, about: str) -> None:
+    """Write `tables/<name>.csv` and `figures/<name>.png`, and print the table."""
+    table = summary(frame, unit).round(3)
+    caption = f"{about} Median over {frame['round'].nunique()} rounds in turns; ratio to '{baseline}', with quartiles. {machine()}."
+    print(f"{caption}\n{OUTPUTS.table(table, name, caption).to_string(index=False)}")
+    figure, axis = plt.subplots(figsize=(8, 1 + 0.35 * len(table)), layout="constrained")
+    sns.stripplot(frame, x="ratio", y="contender", color="0.6", size=4, ax=axis)
+    axis.plot(table.ratio, range(len(table)), "D", color="black", label="median")
+    axis.axvline(1, color="0.5", linestyle="--")
+    axis.set(xlabel=f"speed over '{baseline}' (times)", ylabel="", xlim=(0, None))
+    axis.legend()
+    OUTPUTS.figure(figure, name, caption)

@@ -1,0 +1,60 @@
+"""The benchmarks run and compare like with like; how fast anything is, no test says."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from kdig.runs import Workspace, train
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Runs one script's `main` with arguments; returns a table that it has written."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
+    threads = torch.get_num_threads()
+
+    def call(name, *arguments, table=None):
+        for module in ("common", name):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        importlib.import_module(name).main()
+        return pd.read_csv(tmp_path / "benchmarks" / "tables" / f"{table or name}.csv")
+
+    yield call
+    torch.set_num_threads(threads)
+    for module in ("common", "attribution", "training", "growth", "overheads"):
+        sys.modules.pop(module, None)
+
+
+def test_attribution_compares_with_captum_and_counts_steps(run, make_run, tmp_path):
+    store = Workspace(tmp_path / "store")
+    weights = train(make_run(level=0, recipe={"epochs": 1}), store).weights
+    path = str(tmp_path / "store" / "weights" / f"{weights}.pt")
+    arguments = ("--weights", path, "--images", "2", "--steps", "4", "--rounds", "2", "--sizes", "4")
+    table = run("attribution", *arguments).set_index("contender")
+    assert list(table.index) == ["captum, as released", "captum, internal_batch_size 4", "kdig, chunk 4"]
+    assert table.ratio["captum, as released"] == 1
+    steps = pd.read_csv(tmp_path / "benchmarks" / "tables" / "attribution_steps.csv")
+    assert steps.mean_levels.iloc[0] > steps.mean_levels.iloc[-1]
+
+
+def test_training_takes_turns_with_the_conventional_loop(run):
+    table = run("training", "--level", "8", "--size", "8", "--batch", "4", "--steps", "2", "--rounds", "2").set_index("contender")
+    assert list(table.index) == ["conventional loop", "kdig"]
+    assert table.ratio["conventional loop"] == 1
+
+
+def test_the_conventional_set_is_torchvisions_over_the_given_pictures(run):
+    run("training", "--level", "8", "--size", "8", "--batch", "4", "--steps", "1", "--rounds", "1")
+    training = sys.modules["training"]
+    images, labels = torch.randint(256, (8, 3, 8, 8), dtype=torch.uint8), torch.arange(8)
+    loader = training.cifar10(images, labels)
+    picture, label = loader[3]
+    assert label == 3
+    assert picture.shape == (3, 8, 8)
+    assert 0 <= picture.min() <= picture.max() <= 1
