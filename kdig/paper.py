@@ -12,7 +12,7 @@ import pandas as pd
 VERDICTS = ("reproduced", "not reproduced", "artefact", "inconsistent", "not run")
 # kind of claim -> verdict when its rule is not met. `paper`: its printed numbers, or its networks' architecture, recomputed;
 # `retest`: its released numbers under a test that fits how they were taken; `result`: networks trained here; `measurement`: how
-# a number was measured, tried here. The first two need no training.
+# a number was measured or selected, tried here. The first two need no training.
 FAILED = {"paper": "inconsistent", "retest": "not reproduced", "result": "not reproduced", "measurement": "artefact"}
 ALWAYS_DECIDED = ("paper", "retest")
 OTHER_SETTINGS = "not the paper's data and settings, so a demonstration only"
@@ -34,7 +34,8 @@ RULES: dict[str, tuple[tuple[str, ...], Rule]] = {
         ("low", "high"),
         lambda claim, fact: max(claim["value"] - fact["low"], fact["high"] - claim["value"]) <= claim["tolerance"] + 1e-9,
     ),
-    "above_zero": (("low",), lambda claim, fact: fact["low"] > claim["tolerance"]),
+    # the interval, and a p that is corrected for several comparisons where the notebook gives one
+    "above_zero": (("low",), lambda claim, fact: fact["low"] > claim["tolerance"] and not fact["p"] >= 0.05),
     # an effect in the other direction does not bear a claim out, however small its p
     "significant": (("p",), lambda claim, fact: fact["p"] < claim["tolerance"] and not (pd.notna(fact["low"]) and fact["low"] < 0)),
     "not_significant": (("p",), lambda claim, fact: fact["p"] >= claim["tolerance"]),
