@@ -1,0 +1,202 @@
+"""One GPU: many seeds of a student at once, and attribution maps of a whole training set. One command: `python benchmarks/gpu.py`.
+
+Contenders for training: the conventional loop of `training.py` and kdig's loop, one seed each; S seeds side by side
+(`kdig.ensemble`), as they are, recorded in a CUDA graph, and with bfloat16 activations. All draw their own pictures for every seed,
+crop and flip them, and make the same step. On a CPU the graphs are left out; everything else runs, slowly.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import torch
+from common import OUTPUTS, compare, machine, publish
+from torch import Tensor, nn
+from torch.nn import functional as F
+from training import BASELINE, conventional, ours
+
+from kdig import latency
+from kdig.augment import crop_flip, draw_views
+from kdig.ensemble import Ensemble
+from kdig.models import build, student
+from kdig.signals import SignalSpec, Teacher
+from kdig.training import Recipe, make_optimizer
+
+
+class Seeds:
+    """S seeds of a student over the same pictures, each with its own order and crops; a step advances all of them."""
+
+    def __init__(self, level: int, seeds: int, images: Tensor, labels: Tensor, batch: int, reduced: bool = False) -> None:
+        self.images, self.labels, self.shape, self.reduced = images, labels, (seeds, batch), reduced
+        nets = []
+        for seed in range(seeds):
+            torch.manual_seed(seed)
+            nets.append(student(level))
+        self.net = Ensemble(nets).to(images.device, memory_format=torch.channels_last).train()
+        self.optimizer = make_optimizer(self.net, Recipe())
+        for group in self.optimizer.param_groups:
+            group["capturable"] = images.is_cuda  # steps counted on the device, as a graph needs
+        self.rows = torch.zeros(seeds * batch, dtype=torch.int64, device=images.device)
+        self.views = draw_views(seeds * batch, 4, True, torch.Generator().manual_seed(0)).to(images.device)
+
+    def draw(self, generator: torch.Generator) -> None:
+        """The next batch of every seed, copied into the tensors that `step` reads."""
+        views = draw_views(len(self.rows), 4, True, generator)
+        for name in ("dy", "dx", "flip"):
+            getattr(self.views, name).copy_(getattr(views, name))
+        self.rows.copy_(torch.randint(len(self.labels), (len(self.rows),), generator=generator))
+
+    def step(self) -> None:
+        images = crop_flip(self.images[self.rows], self.views, 4) / 255
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.reduced):
+            logits = self.net(images.view(*self.shape, *images.shape[1:])).float()
+        losses = F.cross_entropy(logits.flatten(0, 1), self.labels[self.rows], reduction="none").view(self.shape).mean(1)
+        self.optimizer.zero_grad(set_to_none=False)
+        losses.sum().backward()
+        self.optimizer.step()
+
+    def recorded(self) -> Callable[[], None]:
+        """`step` as a CUDA graph: one launch instead of thousands."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self.step()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.step()
+        return graph.replay
+
+
+def turns(seeds: Seeds, step: Callable[[], None], steps: int) -> Callable[[], None]:
+    """A call of `steps` steps that comes back when the device has finished."""
+    generator = torch.Generator().manual_seed(1)
+
+    def call() -> None:
+        for _ in range(steps):
+            seeds.draw(generator)
+            step()
+        seeds.images[0, 0, 0, 0].item()
+
+    return call
+
+
+def training_table(options: argparse.Namespace, images: Tensor, labels: Tensor) -> None:
+    level, batch, steps, device = options.level, options.batch, options.steps, options.device
+    on_device, few, work = (images.to(device), labels.to(device)), slice(0, batch * steps), batch * steps
+    calls: dict[str, Callable[[], object]] = {
+        BASELINE: conventional(level, images[few], labels[few], batch, steps, device),
+        "kdig, one seed": ours(level, images[few], labels[few], batch, device),
+    }
+    for count in options.seeds:
+        for name, reduced in (("float32", False), ("bfloat16", True)):
+            seeds = Seeds(level, count, *on_device, batch, reduced)
+            calls[f"{count} seeds, {name}"] = turns(seeds, seeds.step, steps)
+            if on_device[0].is_cuda:
+                calls[f"{count} seeds, {name}, recorded"] = turns(seeds, seeds.recorded(), steps)
+    frame = compare(calls, BASELINE, work, "images/s", options.rounds)
+    many = frame.contender.str.extract(r"^(\d+) seeds", expand=False).astype(float).fillna(1)
+    frame["images/s"], frame["ratio"] = frame["images/s"] * many, frame.ratio * many
+    about = (
+        f"Student level {level}, batches of {batch} a seed, {options.size} x {options.size} pixels; images/s of all seeds together."
+    )
+    publish(frame, "gpu_training", "images/s", BASELINE, about)
+    best = frame.groupby("contender")["images/s"].median().drop(BASELINE).max()
+    hours = 240 * 100 * 40_000 / best / 3600
+    rates = {"best images/s": best, "240 runs x 100 epochs x 40,000 pictures, hours": hours}
+    table = pd.DataFrame(rates.items(), columns=["what", "value"]).round(3)
+    OUTPUTS.table(
+        table, "gpu_monte_carlo", f"The paper's Monte Carlo at the rate of the best contender of gpu_training. {machine(device)}."
+    )
+    print(f"best {best:,.0f} images/s; the paper's Monte Carlo in {hours:.2f} hours")
+
+
+def traffic(level: int, size: int) -> dict[str, float]:
+    """Bytes of activations that one picture's training step moves layer by layer in float32, and its multiply-adds times two.
+
+    Convolution: reads its input and writes its output; back, reads the output's gradient twice and the input once, writes the
+    input's gradient. Batch norm: reads twice, writes once; back, reads input and gradient twice, writes once. ReLU6 in place:
+    reads and writes; back, reads two, writes one. Weights, shared by the batch, are left out.
+    """
+    net, moved = build(level, 10, 1.0), 0
+
+    def count(module: nn.Module, inputs: Sequence[Tensor], output: Tensor) -> None:
+        nonlocal moved
+        entering, leaving = inputs[0].numel(), output.numel()
+        kinds = {nn.Conv2d: 3 * entering + 3 * leaving, nn.BatchNorm2d: 8 * leaving, nn.ReLU6: 5 * leaving}
+        moved += 4 * kinds.get(type(module), 0)
+
+    for module in net.modules():
+        module.register_forward_hook(count)
+    with torch.no_grad():
+        net(torch.rand(2, 3, size, size))
+    return {"bytes": moved / 2, "flops": 2 * 3 * latency.macs(net, size)}
+
+
+def roofline(options: argparse.Namespace) -> None:
+    """What memory and arithmetic of this device allow: both measured here."""
+    moved, device = traffic(options.level, options.size), options.device
+    big = torch.empty(2**28 if device != "cpu" else 2**24, device=device)
+    side = 4096 if device != "cpu" else 512
+    square = torch.rand(side, side, device=device)
+    calls = {"copy": lambda: big.clone()[0].item(), "product": lambda: (square @ square)[0, 0].item()}
+    times = pd.DataFrame(latency.interleaved(calls, 12)).iloc[2:].median()
+    bandwidth, rate = 8 * big.numel() / times["copy"], 2 * side**3 / times["product"]
+    rows = [
+        {"what": "bytes an image, layer by layer", "value": moved["bytes"]},
+        {"what": "operations an image", "value": moved["flops"]},
+        {"what": "memory bandwidth, bytes/s (copy)", "value": bandwidth},
+        {"what": "float32 operations/s (matrix product)", "value": rate},
+        {"what": "images/s that the bandwidth allows", "value": bandwidth / moved["bytes"]},
+        {"what": "images/s that the arithmetic allows", "value": rate / moved["flops"]},
+    ]
+    caption = f"Roofline of training student level {options.level}, float32, activations moved layer by layer. {machine(device)}."
+    print(f"{caption}\n{OUTPUTS.table(pd.DataFrame(rows).round(1), 'gpu_roofline', caption).to_string(index=False)}")
+
+
+def maps(options: argparse.Namespace, images: Tensor, labels: Tensor) -> None:
+    """Seconds for the attribution maps of all pictures, after one block to warm up."""
+    teacher = Teacher(build(0, 10, 1.0), [0.5] * 3, [0.25] * 3, options.device)
+    spec = SignalSpec(teacher="", data="", image_size=options.size, mean=(0.5,) * 3, std=(0.25,) * 3, steps=options.ig_steps)
+
+    def explain(rows: slice) -> float:
+        block = (images[rows].to(options.device) / 255).contiguous(memory_format=torch.channels_last)
+        return teacher.explain(block, labels[rows].to(options.device), spec).sum().item()
+
+    explain(slice(0, options.block))
+    start = time.perf_counter()
+    for first in range(0, len(images), options.block):
+        explain(slice(first, first + options.block))
+    seconds = time.perf_counter() - start
+    table = pd.DataFrame(
+        [{"pictures": len(images), "steps": options.ig_steps, "seconds": seconds, "per_second": len(images) / seconds}]
+    )
+    caption = f"Attribution maps of {len(images):,} pictures, blocks of {options.block}. {machine(options.device)}."
+    print(f"{caption}\n{OUTPUTS.table(table.round(3), 'gpu_maps', caption).to_string(index=False)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--level", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--ig-steps", type=int, default=50)
+    parser.add_argument("--block", type=int, default=250)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    images = torch.randint(256, (options.images, 3, options.size, options.size), dtype=torch.uint8)
+    labels = torch.randint(10, (options.images,))
+    roofline(options)
+    maps(options, images, labels)
+    training_table(options, images, labels)
+
+
+if __name__ == "__main__":
+    main()
