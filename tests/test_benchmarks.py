@@ -27,7 +27,7 @@ def run(monkeypatch, tmp_path):
 
     yield call
     torch.set_num_threads(threads)
-    for module in ("common", "attribution", "training", "growth", "overheads"):
+    for module in ("common", "attribution", "training", "growth", "overheads", "gpu"):
         sys.modules.pop(module, None)
 
 
@@ -58,3 +58,15 @@ def test_the_conventional_set_is_torchvisions_over_the_given_pictures(run):
     assert label == 3
     assert picture.shape == (3, 8, 8)
     assert 0 <= picture.min() <= picture.max() <= 1
+
+
+def test_the_gpu_benchmark_runs_on_a_cpu_and_gives_the_cost_of_the_papers_runs(run, tmp_path):
+    arguments = "--seeds 2 --batch 4 --steps 1 --size 8 --rounds 1 --images 16 --ig-steps 2 --block 8 --level 8 --device cpu"
+    table = run("gpu", *arguments.split(), table="gpu_training").set_index("contender")
+    assert list(table.index) == ["conventional loop", "kdig, one seed", "2 seeds, float32", "2 seeds, bfloat16"]
+    folder = tmp_path / "benchmarks" / "tables"
+    cost = pd.read_csv(folder / "gpu_monte_carlo.csv").set_index("what").value
+    assert cost.iloc[1] * cost.iloc[0] * 3600 == pytest.approx(240 * 100 * 40_000, rel=0.01)
+    assert pd.read_csv(folder / "gpu_maps.csv").pictures[0] == 16
+    roofline = pd.read_csv(folder / "gpu_roofline.csv").set_index("what").value
+    assert (roofline > 0).all()
