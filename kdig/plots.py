@@ -203,7 +203,7 @@ def accuracy_by_epoch(history: pd.DataFrame) -> Figure:
 
 def search_surface(grid: pd.DataFrame, row: str, column: str, label: str = "test accuracy (%)") -> Figure:
     """A searched grid of accuracies (named in `label`; rows `row`, columns `column`): heat map, and surface over both indices."""
-    figure = plt.figure(figsize=(10.5, 3.8), layout="none")  # the layouts cannot place three dimensions
+    figure = plt.figure(figsize=(10.5, 3.8))
     flat, steep = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2, projection="3d")
     sns.heatmap(grid, annot=True, fmt=".2f", cmap="viridis", ax=flat, cbar_kws={"label": label})
     best = np.unravel_index(np.argmax(grid.to_numpy()), grid.shape)
@@ -217,6 +217,7 @@ def search_surface(grid: pd.DataFrame, row: str, column: str, label: str = "test
     steep.set(yticks=range(grid.shape[0]), yticklabels=list(grid.index), ylabel=row, title=label)
     steep.tick_params(labelsize="x-small", pad=1)
     steep.view_init(28, -130)
+    steep.set_in_layout(False)  # whose size in three dimensions leaves the layout no room
     return figure
 
 
