@@ -35,7 +35,10 @@ RULES: dict[str, tuple[tuple[str, ...], Rule]] = {
         lambda claim, fact: max(claim["value"] - fact["low"], fact["high"] - claim["value"]) <= claim["tolerance"] + 1e-9,
     ),
     # the interval, and a p that is corrected for several comparisons where the notebook gives one
-    "above_zero": (("low",), lambda claim, fact: fact["low"] > claim["tolerance"] and not fact["p"] >= 0.05),
+    "above_zero": (
+        ("low",),
+        lambda claim, fact: fact["low"] > claim["tolerance"] and not (pd.notna(fact["p"]) and fact["p"] >= 0.05),
+    ),
     # an effect in the other direction does not bear a claim out, however small its p
     "significant": (("p",), lambda claim, fact: fact["p"] < claim["tolerance"] and not (pd.notna(fact["low"]) and fact["low"] < 0)),
     "not_significant": (("p",), lambda claim, fact: fact["p"] >= claim["tolerance"]),

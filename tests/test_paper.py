@@ -48,6 +48,7 @@ CASES = [
     ("within", 0.1, {"low": 1.95, "high": 2.1}, {"low": 1.95, "high": 2.2}),
     ("within", 0.1, {"low": 1.95, "high": 2.1}, {"low": 1.8, "high": 2.05}),
     ("above_zero", 0.0, {"low": 0.1, "high": 0.3}, {"low": -0.1, "high": 0.3}),
+    ("above_zero", 0.0, {"low": 0.1, "high": 0.3, "p": 0.01}, {"low": 0.1, "high": 0.3, "p": 0.06}),
     ("significant", 0.05, {"p": 0.01}, {"p": 0.2}),
     ("significant", 0.05, {"p": 0.01, "low": 0.1, "high": 0.3}, {"p": 0.01, "low": -0.3, "high": -0.1}),
     ("not_significant", 0.05, {"p": 0.2}, {"p": 0.01}),
