@@ -90,7 +90,8 @@ def test_cells_are_scored_on_validation_and_the_chosen_setting_on_the_test_set(s
     assert {(run.scored, run.share) for run in final} == {("test", 1.0)}
     assert [run.method for run in final] == ["student", "kd", "kd_ig", "kd_ig_at"] * len(settings.seeds)
     student, kd, _, last = final[:4]
-    assert student.key == settings.student_run("student", 0, "other teacher").key
+    assert {run.recipe.evaluate_every for run in final} == {settings.epochs}, "the test set must be scored once"
+    assert student.key == settings.student_run("student", 0, "other teacher", recipe=student.recipe).key
     assert (kd.alpha, kd.temperature, kd.probability) == (0.25, 8.0, 0.0)
     assert (last.alpha, last.temperature, last.probability, last.gamma) == (0.25, 8.0, 0.3, 0.9)
 
