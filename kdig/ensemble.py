@@ -6,6 +6,7 @@ S of them side by side fill it. Each seed's gradients and updates are those of a
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,9 +62,11 @@ def _side_by_side(modules: Sequence[nn.Module]) -> nn.Module:
 
 def _convolution(convolutions: Sequence[nn.Conv2d]) -> nn.Conv2d:
     one, seeds = convolutions[0], len(convolutions)
-    channels, settings = (seeds * one.in_channels, seeds * one.out_channels), (one.kernel_size, one.stride, one.padding)
-    wide = nn.Conv2d(*channels, *settings, one.dilation, seeds * one.groups, one.bias is not None)
-    wide.weight.data = torch.cat([convolution.weight.detach() for convolution in convolutions])
+    same: dict[str, Any] = {name: getattr(one, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+    channels, groups = (seeds * one.in_channels, seeds * one.out_channels), seeds * one.groups
+    wide = nn.Conv2d(*channels, groups=groups, bias=one.bias is not None, **same)
+    for name, values in wide.named_parameters():
+        values.data = torch.cat([getattr(convolution, name).detach() for convolution in convolutions])
     return wide
 
 
