@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from common import OUTPUTS, compare, machine, publish, use_all_cores
+from common import compare, publish, show
 from torch import Tensor
 
 from kdig import data
@@ -19,7 +19,7 @@ from kdig.attribution import attribution_map, baseline_point, captum_gradients, 
 from kdig.augment import overlay
 from kdig.losses import DistillationLoss
 from kdig.models import mobilenet_v2
-from kdig.runs import Workspace
+from kdig.runs import Workspace, cores
 from kdig.signals import IGDataset, Teacher
 from kdig.training import Recipe, accuracy, fit, predict
 
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[25, 50, 100, 200], help="rows of one backward pass")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    use_all_cores()
+    torch.set_num_threads(cores())
     teacher, x, y, trained = teacher_and_pictures(options.weights, options.images, options.device)
     x, y = x.to(options.device), y.to(options.device)
     about = f"{len(x)} digits at 32 x 32, {options.steps} steps, teacher {trained}."
@@ -91,10 +91,10 @@ def main() -> None:
     worst = max(((calls[f"kdig, chunk {n}"]() - exact).norm() / exact.norm()).item() for n in options.sizes)
     assert worst < 1e-4, f"kdig's attributions are {worst:.1e} from Captum's"
     frame = compare(calls, CAPTUM, len(x), "images/s", options.rounds)
-    publish(frame, "attribution", "images/s", CAPTUM, f"Integrated gradients. {about} Largest relative difference {worst:.0e}.")
+    caption = f"Integrated gradients. {about} Largest relative difference {worst:.0e}."
+    publish(frame, "attribution", "images/s", CAPTUM, caption, options.device)
     table = steps_table(teacher, x, y, [3, 5, 8, 10, 15, 20, 30, 50], 200).round(3)
-    caption = f"Overlays of few Gauss-Legendre steps against 200, in levels of 255. {about} {machine(options.device)}."
-    print(f"{caption}\n{OUTPUTS.table(table, 'attribution_steps', caption).to_string(index=False)}")
+    show(table, "attribution_steps", f"Overlays of few Gauss-Legendre steps against 200, in levels of 255. {about}", options.device)
 
 
 if __name__ == "__main__":

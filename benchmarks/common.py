@@ -1,8 +1,6 @@
 """What the benchmarks share: contenders take turns, ratios to a named baseline, results in `outputs/benchmarks`."""
 
-import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import pandas as pd
 import seaborn as sns
@@ -10,10 +8,10 @@ import torch
 from matplotlib import pyplot as plt
 
 from kdig import latency
-from kdig.outputs import Outputs
-from kdig.settings import project_root
+from kdig.latency import Key
+from kdig.settings import outputs_of
 
-OUTPUTS = Outputs(Path(os.environ.get("KDIG_OUTPUTS", project_root() / "outputs")) / "benchmarks")
+OUTPUTS = outputs_of("benchmarks")
 
 
 def machine(device: str = "cpu") -> str:
@@ -21,23 +19,28 @@ def machine(device: str = "cpu") -> str:
     return f"{latency.device_label(device)}, {torch.get_num_threads()} CPU thread(s), torch {torch.__version__}"
 
 
-def use_all_cores() -> None:
-    """As many threads as this process may use cores."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+def show(table: pd.DataFrame, name: str, caption: str, device: str = "cpu") -> str:
+    """Write `tables/<name>.csv` and print it under its caption, which this returns, the machine added."""
+    caption = f"{caption} {machine(device)}."
+    print(f"{caption}\n{OUTPUTS.table(table, name, caption).to_string(index=False)}")
+    return caption
+
+
+def in_turns(calls: Mapping[Key, Callable[[], object]], rounds: int) -> pd.DataFrame:
+    """Seconds, a column a call and a row a round, after one turn of each before the clock starts; the order is drawn anew."""
+    latency.interleaved(calls, 1)
+    return pd.DataFrame(latency.interleaved(calls, rounds)).rename_axis("round")
 
 
 def compare(calls: Mapping[str, Callable[[], object]], baseline: str, work: float, unit: str, rounds: int) -> pd.DataFrame:
     """A row a contender and round: seconds, `work` per second (column `unit`), and how many times the baseline of that round it is.
 
-    Every contender has one turn before the clock starts; then all take a turn in each round, in an order drawn anew.
+    They take turns, as `in_turns` says.
     """
-    for call in calls.values():
-        call()
-    times = pd.DataFrame(latency.interleaved(calls, rounds)).rename_axis("round").reset_index()
-    base = times[baseline]
-    frame = times.melt("round", var_name="contender", value_name="seconds")
+    times = in_turns(calls, rounds)
+    frame = times.reset_index().melt("round", var_name="contender", value_name="seconds")
     frame[unit] = work / frame.seconds
-    return frame.assign(ratio=base.loc[frame["round"]].to_numpy() / frame.seconds)
+    return frame.assign(ratio=times[baseline].loc[frame["round"]].to_numpy() / frame.seconds)
 
 
 def summary(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
@@ -49,11 +52,11 @@ def summary(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
     return groups.agg(**columns).reset_index()
 
 
-def publish(frame: pd.DataFrame, name: str, unit: str, baseline: str, about: str) -> None:
+def publish(frame: pd.DataFrame, name: str, unit: str, baseline: str, about: str, device: str = "cpu") -> None:
     """Write `tables/<name>.csv` and `figures/<name>.png`, and print the table."""
     table = summary(frame, unit).round(3)
-    caption = f"{about} Median over {frame['round'].nunique()} rounds in turns; ratio to '{baseline}', with quartiles. {machine()}."
-    print(f"{caption}\n{OUTPUTS.table(table, name, caption).to_string(index=False)}")
+    about = f"{about} Median over {frame['round'].nunique()} rounds in turns; ratio to '{baseline}', with quartiles."
+    caption = show(table, name, about, device)
     figure, axis = plt.subplots(figsize=(8, 1 + 0.35 * len(table)), layout="constrained")
     sns.stripplot(frame, x="ratio", y="contender", color="0.6", size=4, ax=axis)
     axis.plot(table.ratio, range(len(table)), "D", color="black", label="median")

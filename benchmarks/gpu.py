@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
-from common import OUTPUTS, compare, machine, publish
+from common import compare, in_turns, publish, show
 from torch import Tensor, nn
 from torch.nn import functional as F
 from training import BASELINE, conventional, ours
@@ -102,15 +102,12 @@ def training_table(options: argparse.Namespace, images: Tensor, labels: Tensor) 
     about = (
         f"Student level {level}, batches of {batch} a seed, {options.size} x {options.size} pixels; images/s of all seeds together."
     )
-    publish(frame, "gpu_training", "images/s", BASELINE, about)
+    publish(frame, "gpu_training", "images/s", BASELINE, about, device)
     best = frame.groupby("contender")["images/s"].median().drop(BASELINE).max()
     hours = 240 * 100 * 40_000 / best / 3600
     rates = {"best images/s": best, "240 runs x 100 epochs x 40,000 pictures, hours": hours}
     table = pd.DataFrame(rates.items(), columns=["what", "value"]).round(3)
-    OUTPUTS.table(
-        table, "gpu_monte_carlo", f"The paper's Monte Carlo at the rate of the best contender of gpu_training. {machine(device)}."
-    )
-    print(f"best {best:,.0f} images/s; the paper's Monte Carlo in {hours:.2f} hours")
+    show(table, "gpu_monte_carlo", "The paper's Monte Carlo at the rate of the best contender of gpu_training.", device)
 
 
 def traffic(level: int, size: int) -> dict[str, float]:
@@ -142,7 +139,7 @@ def roofline(options: argparse.Namespace) -> None:
     side = 4096 if device != "cpu" else 512
     square = torch.rand(side, side, device=device)
     calls = {"copy": lambda: big.clone()[0].item(), "product": lambda: (square @ square)[0, 0].item()}
-    times = pd.DataFrame(latency.interleaved(calls, 12)).iloc[2:].median()
+    times = in_turns(calls, 10).median()
     bandwidth, rate = 8 * big.numel() / times["copy"], 2 * side**3 / times["product"]
     rows = [
         {"what": "bytes an image, layer by layer", "value": moved["bytes"]},
@@ -152,8 +149,8 @@ def roofline(options: argparse.Namespace) -> None:
         {"what": "images/s that the bandwidth allows", "value": bandwidth / moved["bytes"]},
         {"what": "images/s that the arithmetic allows", "value": rate / moved["flops"]},
     ]
-    caption = f"Roofline of training student level {options.level}, float32, activations moved layer by layer. {machine(device)}."
-    print(f"{caption}\n{OUTPUTS.table(pd.DataFrame(rows).round(1), 'gpu_roofline', caption).to_string(index=False)}")
+    caption = f"Roofline of training student level {options.level}, float32, activations moved layer by layer."
+    show(pd.DataFrame(rows).round(1), "gpu_roofline", caption, device)
 
 
 def maps(options: argparse.Namespace, images: Tensor, labels: Tensor) -> None:
@@ -173,8 +170,8 @@ def maps(options: argparse.Namespace, images: Tensor, labels: Tensor) -> None:
     table = pd.DataFrame(
         [{"pictures": len(images), "steps": options.ig_steps, "seconds": seconds, "per_second": len(images) / seconds}]
     )
-    caption = f"Attribution maps of {len(images):,} pictures, blocks of {options.block}. {machine(options.device)}."
-    print(f"{caption}\n{OUTPUTS.table(table.round(3), 'gpu_maps', caption).to_string(index=False)}")
+    caption = f"Attribution maps of {len(images):,} pictures, blocks of {options.block}."
+    show(table.round(3), "gpu_maps", caption, options.device)
 
 
 def main() -> None:

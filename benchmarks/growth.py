@@ -8,29 +8,35 @@ import multiprocessing
 import resource
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import seaborn as sns
 import torch
-from common import OUTPUTS, machine
+from common import OUTPUTS, in_turns, show
 from matplotlib import pyplot as plt
 
-from kdig import latency
 from kdig.attribution import baseline_point, integrated_gradients
 from kdig.data import load_dataset, stratified
 from kdig.models import build
-from kdig.runs import Run, Workspace, execute
+from kdig.runs import Engine, Run, Workspace, execute
 from kdig.signals import SignalSpec, Teacher, precompute
 from kdig.training import Recipe
 
 
-def tiny_runs(count: int, first: int = 0) -> list[Run]:
-    """Students of level 8 on digits; `first` keeps keys apart."""
+def tiny_runs(count: int) -> list[Run]:
+    """Students of level 8 on digits."""
     data = load_dataset("digits", Path(), 10)
     recipe = Recipe(epochs=2, batch_size=50)
     shape = {"image_size": 10, "level": 8, "width": 0.25, "padding": 1, "flip": False, "train_images": 300}
-    return [Run(dataset="digits", data=data.fingerprint, recipe=recipe, seed=first + i, **shape) for i in range(count)]
+    return [Run(dataset="digits", data=data.fingerprint, recipe=recipe, seed=i, **shape) for i in range(count)]
+
+
+def train_anew(count: int, engine: Engine = "inline", workers: int = 1) -> None:
+    """So many runs in a store of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        execute(tiny_runs(count), Workspace(Path(folder)), engine, workers)
 
 
 def by_images(counts: list[int]) -> dict[int, Callable[[], object]]:
@@ -43,49 +49,36 @@ def by_images(counts: list[int]) -> dict[int, Callable[[], object]]:
         with tempfile.TemporaryDirectory() as folder:
             precompute(spec, "logits", teacher, split, Path(folder))
 
-    return {count: lambda count=count: call(count) for count in counts}
+    return {count: partial(call, count) for count in counts}
 
 
 def by_steps(counts: list[int]) -> dict[int, Callable[[], object]]:
     """Integrated gradients of eight pictures with so many steps."""
     net, x, y = build(0, 10, 0.25).eval().requires_grad_(False), torch.rand(8, 3, 32, 32), torch.arange(8)
     point = baseline_point("black", (0.0,) * 3, x)
-    return {count: lambda count=count: integrated_gradients(net, x, y, point, steps=count) for count in counts}
+    return {count: partial(integrated_gradients, net, x, y, point, steps=count) for count in counts}
 
 
 def by_runs(counts: list[int]) -> dict[int, Callable[[], object]]:
     """So many runs, one after the other."""
-
-    def call(count: int) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            execute(tiny_runs(count), Workspace(Path(folder)))
-
-    return {count: lambda count=count: call(count) for count in counts}
+    return {count: partial(train_anew, count) for count in counts}
 
 
 def by_workers(counts: list[int], runs: int) -> dict[int, Callable[[], object]]:
     """The same runs on so many processes, which stay from call to call."""
-
-    def call(count: int) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            execute(tiny_runs(runs), Workspace(Path(folder)), "local", workers=count)
-
-    return {count: lambda count=count: call(count) for count in counts}
+    return {count: partial(train_anew, runs, "local", count) for count in counts}
 
 
 def table(name: str, calls: dict[int, Callable[[], object]], rounds: int) -> pd.DataFrame:
     """Median seconds for each number, after one call of each."""
-    for call in calls.values():
-        call()
-    times = pd.DataFrame(latency.interleaved(calls, rounds)).median()
+    times = in_turns(calls, rounds).median()
     growth = times / times.shift() / (times.index / times.index.to_series().shift())
     return pd.DataFrame({"what": name, "number": times.index, "seconds": times.to_numpy(), "growth": growth.to_numpy()})
 
 
 def peak_memory(runs: int) -> float:
     """MiB that a fresh process has held at most after so many runs."""
-    with tempfile.TemporaryDirectory() as folder:
-        execute(tiny_runs(runs), Workspace(Path(folder)))
+    train_anew(runs)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -102,8 +95,7 @@ def main() -> None:
         "workers": by_workers(options.workers, 8),
     }
     times = pd.concat([table(name, calls, options.rounds) for name, calls in experiments.items()], ignore_index=True).round(3)
-    caption = f"Seconds against pictures (logits), steps (attribution), runs and workers. {machine()}."
-    print(f"{caption}\n{OUTPUTS.table(times, 'growth', caption).to_string(index=False)}")
+    caption = show(times, "growth", "Seconds against pictures (logits), steps (attribution), runs and workers.")
     grid = sns.relplot(
         times, x="number", y="seconds", col="what", kind="line", marker="o", height=3, facet_kws={"sharex": False, "sharey": False}
     )
@@ -114,8 +106,7 @@ def main() -> None:
     for runs in (1, 4, 16):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             memory.append({"runs": runs, "peak_mib": round(pool.apply(peak_memory, (runs,)))})
-    caption = f"Largest memory of a fresh process that trains so many runs one after the other. {machine()}."
-    print(f"{caption}\n{OUTPUTS.table(pd.DataFrame(memory), 'memory', caption).to_string(index=False)}")
+    show(pd.DataFrame(memory), "memory", "Largest memory of a fresh process that trains so many runs one after the other.")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Baselines: importing torch and torchvision; reading the same cache whole into me
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from common import compare, publish
 
-from kdig.settings import project_root
+from kdig.settings import outputs_of, project_root
 from kdig.signals import SignalSpec, load_signal, signal_path
 
 
@@ -63,8 +62,7 @@ def main() -> None:
     options = parser.parse_args()
     imports(options.rounds)
     cache(options.rounds, options.images, options.size)
-    report = Path(os.environ.get("KDIG_OUTPUTS", project_root() / "outputs")) / options.profile / "report.html"
-    if not report.exists():
+    if not (outputs_of(options.profile).folder / "report.html").exists():
         raise SystemExit(
             f"error: profile {options.profile!r} has not been run: give make reproduce PROFILE={options.profile} first"
         )

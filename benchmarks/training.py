@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable, Iterator
 
 import torch
-from common import compare, publish, use_all_cores
+from common import compare, publish
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
@@ -18,6 +18,7 @@ from torchvision.datasets import CIFAR10
 from kdig.data import Split
 from kdig.losses import DistillationLoss
 from kdig.models import student
+from kdig.runs import cores
 from kdig.signals import IGDataset
 from kdig.training import Recipe, fit
 
@@ -76,7 +77,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    use_all_cores()
+    torch.set_num_threads(cores())
     torch.manual_seed(0)
     count = options.steps * options.batch
     images = torch.randint(256, (count, 3, options.size, options.size), dtype=torch.uint8)
@@ -87,7 +88,7 @@ def main() -> None:
     }
     frame = compare(calls, BASELINE, count, "images/s", options.rounds)
     about = f"Training of student level {options.level}, batches of {options.batch}, {options.size} x {options.size} pixels."
-    publish(frame, "training", "images/s", BASELINE, about)
+    publish(frame, "training", "images/s", BASELINE, about, options.device)
 
 
 if __name__ == "__main__":

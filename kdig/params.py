@@ -176,17 +176,20 @@ class Students(Experiment):
             raise ValueError("methods must hold 'student', to which the others are compared, and one more")
         return self
 
+    def recipe(self, **changes: object) -> Recipe:
+        """How the students of this notebook are trained; `changes` sets other fields, or overrides one."""
+        names = ("optimizer", "learning_rate", "schedule", "batch_size", "epochs", "normalise", "bn_momentum", "evaluate_every")
+        return Recipe(**{**{name: getattr(self, name) for name in names}, **changes})
+
     def student_run(self, method: str, seed: int, teacher: str, **changes: object) -> Run:
         """The run of `method`: the weights that the method does not use are zero. `teacher` is the hash of its weights.
 
         `changes` sets any other field of the run, or overrides one, `level` and `alpha` for instance.
         """
         weights = {name: getattr(self, name) for name in METHODS[method]}
-        names = ("optimizer", "learning_rate", "schedule", "batch_size", "epochs", "normalise", "bn_momentum", "evaluate_every")
-        recipe = Recipe(**{name: getattr(self, name) for name in names})
         signals = {name: getattr(self, name) for name in ("temperature", "attention_reduction", "pairing")}
         signals |= {name: getattr(self, f"ig_{name}") for name in ("baseline", "rule", "steps", "output")}
-        common = {**self._common(), "train_images": self.train_images, "level": getattr(self, "level", 2), "recipe": recipe}
+        common = {**self._common(), "train_images": self.train_images, "level": getattr(self, "level", 2), "recipe": self.recipe()}
         return Run(**{**common, **signals, **weights, "teacher": teacher, "seed": seed, **changes})
 
     def runs(self, teacher: str) -> list[Run]:
@@ -232,7 +235,7 @@ class Search(Students):
         methods = ("student", "kd", "kd_ig", "kd_ig_at")
         used = {method: {n: v for n, v in values.items() if n in METHODS[method] or n == "temperature"} for method in methods}
         # the test set is scored after the last epoch only
-        recipe = self.student_run("student", 0, "").recipe.model_copy(update={"evaluate_every": self.epochs})
+        recipe = self.recipe(evaluate_every=self.epochs)
         return [self.student_run(method, seed, teacher, recipe=recipe, **used[method]) for seed in self.seeds for method in methods]
 
     def split(self) -> pd.DataFrame:
@@ -402,8 +405,7 @@ class ReleasedCode(Released):
 
     def smoothed(self, smoothing: float) -> list[Run]:
         """The plain student with label smoothing."""
-        plain = self.student_run("student", 0, "")
-        recipe = plain.recipe.model_copy(update={"label_smoothing": smoothing})
+        recipe = self.recipe(label_smoothing=smoothing)
         return [self.student_run("student", seed, "", recipe=recipe) for seed in self.seeds]
 
     def overlaid(self, teacher: str) -> list[Run]:
@@ -415,8 +417,7 @@ class ReleasedCode(Released):
     def strong_recipe(self) -> Recipe:
         """Normalised input, and the strong optimiser, rate, schedule and weight decay; the rest as the paper's recipe here."""
         names = ("optimizer", "learning_rate", "schedule", "weight_decay", "label_smoothing")
-        changes = {"normalise": True, **{name: getattr(self, f"strong_{name}") for name in names}}
-        return self.student_run("student", 0, "").recipe.model_copy(update=changes)
+        return self.recipe(normalise=True, **{name: getattr(self, f"strong_{name}") for name in names})
 
     def strong(self, teacher: str) -> list[Run]:
         """The student and methods trained with the strong recipe."""

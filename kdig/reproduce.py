@@ -22,7 +22,7 @@ from kdig.cost import profile_cost
 from kdig.files import atomic_write
 from kdig.outputs import Outputs
 from kdig.report import build_report
-from kdig.settings import parameter_files, project_root
+from kdig.settings import outputs_of, parameter_files, project_root
 
 # Large blocks kept by the allocator instead of going back to the kernel after every layer (glibc): about 1.3 times faster training.
 _ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33)}
@@ -58,7 +58,7 @@ def reproduce(profile: str, root: str | None, only: str | None) -> None:
     if only and only not in names:
         raise KdigError(f"no notebook {only!r}: choose one of {', '.join(names)}")
     chosen = [path for path in notebooks if only is None or path.stem in (only, "99_claims")]
-    outputs = Outputs(Path(os.environ.get("KDIG_OUTPUTS", project / "outputs")) / profile)
+    outputs = outputs_of(profile)
     todo = [path.stem for path in chosen if not _plan(path, folder, root, outputs)[2]]
     print(profile_cost(folder, todo, root), flush=True)
     for path in chosen:

@@ -48,8 +48,12 @@ class Settings(BaseModel):
     @property
     def outputs(self) -> Outputs:
         """Where this profile's results go: `outputs/<profile>` under `KDIG_OUTPUTS` or the project root."""
-        base = Path(os.environ.get("KDIG_OUTPUTS", project_root() / "outputs"))
-        return Outputs(base / self.profile)
+        return outputs_of(self.profile)
+
+
+def outputs_of(name: str) -> Outputs:
+    """The folder `name` under `KDIG_OUTPUTS`, or under `outputs` in the project root."""
+    return Outputs(Path(os.environ.get("KDIG_OUTPUTS", project_root() / "outputs")) / name)
 
 
 def check(model: type[S], namespace: dict[str, Any]) -> S:

@@ -50,8 +50,7 @@ def test_training_takes_turns_with_the_conventional_loop(run):
 
 
 def test_the_conventional_set_is_torchvisions_over_the_given_pictures(run):
-    run("training", "--level", "8", "--size", "8", "--batch", "4", "--steps", "1", "--rounds", "1")
-    training = sys.modules["training"]
+    training = importlib.import_module("training")
     images, labels = torch.randint(256, (8, 3, 8, 8), dtype=torch.uint8), torch.arange(8)
     loader = training.cifar10(images, labels)
     picture, label = loader[3]
