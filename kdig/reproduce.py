@@ -40,6 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KdigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped: what is finished is kept; give the same command again to go on", file=sys.stderr)
+        return 130
     return 0
 
 

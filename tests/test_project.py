@@ -1,10 +1,15 @@
 """The project's own promises: notebooks, parameter files and environments agree with each other and with the module."""
 
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 import tomllib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -157,8 +162,6 @@ def test_runner_refuses_what_it_does_not_know(arguments, said, capsys):
 
 def test_bad_parameter_stops_papermill_with_one_line_and_no_result(tmp_path):
     """From a folder outside the project, as papermill may be called, with the project given by its variable."""
-    import os
-
     environment = {**os.environ, "KDIG_ROOT": str(ROOT), "KDIG_OUTPUTS": str(tmp_path / "out")}
     command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "04_ablation.ipynb"), str(tmp_path / "o.ipynb")]
     command += ["-k", "python3", "-y", "learning_rate: 1e-3"]
@@ -178,16 +181,47 @@ def test_no_output_of_this_machine_is_committed():
     assert all(path.startswith("outputs/reference/") for path in tracked)
 
 
-def test_a_notebook_that_has_run_is_not_run_again_until_something_changes(tmp_path, capsys, monkeypatch):
-    """On a notebook of its own in a copy of the project's layout: the same command, then another one, whose result is lost."""
-    notebook = tmp_path / "notebooks" / "50_small.ipynb"
+def small_project(folder: Path, code: str) -> tuple[Path, Path]:
+    """A notebook of one cell, and its empty profile, in the project's layout."""
+    notebook, profile = folder / "notebooks" / "50_small.ipynb", folder / "params" / "demo"
     notebook.parent.mkdir()
-    profile = tmp_path / "params" / "demo"
     profile.mkdir(parents=True)
     parameters = nbformat.v4.new_code_cell('profile: str = "demo"', metadata={"tags": ["parameters"]})
-    book = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell("print(profile)")])
+    book = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(code)])
     book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(book, notebook)
+    return notebook, profile
+
+
+def test_ctrl_c_ends_in_one_line_and_leaves_no_process(tmp_path):
+    """As a terminal sends it: to every process of the group."""
+    small_project(tmp_path, f"import os, time\nopen({str(tmp_path / 'kernel')!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)")
+    environment = {**os.environ, "KDIG_ROOT": str(tmp_path), "KDIG_OUTPUTS": str(tmp_path / "outputs")}
+    command = [sys.executable, "-m", "kdig.reproduce"]
+    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, preexec_fn=heeded, **streams)
+    wait_until(lambda: (tmp_path / "kernel").exists() and (tmp_path / "kernel").read_text())
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert said.startswith("stopped:")
+    assert said.count("\n") == 1
+    kernel = Path("/proc") / (tmp_path / "kernel").read_text()
+    wait_until(lambda: not kernel.exists() or "(zombie)" in (kernel / "status").read_text())
+    assert not list((tmp_path / "outputs").rglob("50_small.json")), "a notebook that was stopped must not count as finished"
+
+
+def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def test_a_notebook_that_has_run_is_not_run_again_until_something_changes(tmp_path, capsys, monkeypatch):
+    """On a notebook of its own in a copy of the project's layout: the same command, then another one, whose result is lost."""
+    notebook, profile = small_project(tmp_path, "print(profile)")
     outputs = Outputs(tmp_path / "outputs" / "demo")
 
     def runs() -> bool:
