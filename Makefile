@@ -8,7 +8,7 @@ PATHED := PATH="$(CURDIR)/$(BIN):$$PATH"
 export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 
-.PHONY: setup reproduce test lab bench clean
+.PHONY: setup reproduce reference test lab bench clean
 
 setup: $(BIN)/.installed
 
@@ -20,6 +20,14 @@ $(BIN)/.installed: pyproject.toml
 
 reproduce: setup
 	$(PATHED) python -m kdig.reproduce --profile $(PROFILE) $(if $(ROOT),--root "$(ROOT)") $(if $(ONLY),--only $(ONLY))
+
+# what a finished profile has to say, in a form to be committed: no networks, no caches; the report's links lead to notebooks
+REFERENCE := outputs/reference/$(PROFILE)
+reference: reproduce
+	rm -rf $(REFERENCE) && mkdir -p $(REFERENCE)
+	cd outputs/$(PROFILE) && cp -r executed facts runs splits tables ../reference/$(PROFILE)
+	rm $(REFERENCE)/executed/*.html
+	sed -E 's|executed/([0-9a-z_]+)\.html(#cell-id=[^"]*)?|executed/\1.ipynb|g' outputs/$(PROFILE)/report.html > $(REFERENCE)/report.html
 
 test: setup
 	$(PATHED) ruff check kdig tests notebooks benchmarks

@@ -70,12 +70,20 @@ def reproduce(profile: str, root: str | None, only: str | None) -> None:
 
 
 def papermill_command(notebook: Path, params: Path, root: str | None, output: Path) -> list[str]:
-    """The plain papermill command for one notebook."""
+    """The plain papermill command for one notebook. Paths below the working directory are relative, so that it can be passed on."""
     accepted = papermill.inspect_notebook(str(notebook))
-    files = parameter_files(params, notebook.stem, accepted)
-    command = ["papermill", str(notebook), str(output), "-k", "python3", "--no-progress-bar", "--stdout-file", "-"]
-    command += [text for file in files for text in ("-f", str(file))] + ["-r", "profile", params.name]
-    return command + (["-r", "root", str(Path(root).resolve())] if root and "root" in accepted else [])
+    here = Path.cwd()
+    files = [_within(here, file) for file in parameter_files(params, notebook.stem, accepted)]
+    options = ["-k", "python3", "--no-progress-bar", "--stdout-file", "-"]
+    command = ["papermill", _within(here, notebook), _within(here, output), *options]
+    command += [text for file in files for text in ("-f", file)] + ["-r", "profile", params.name]
+    # notebooks take a relative root from the project's folder
+    return command + (["-r", "root", _within(project_root(), Path(root).absolute())] if root and "root" in accepted else [])
+
+
+def _within(folder: Path, path: Path) -> str:
+    """`path`, relative to `folder` if it lies below it."""
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def run_notebook(notebook: Path, params: Path, root: str | None, outputs: Outputs) -> None:

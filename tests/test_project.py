@@ -137,7 +137,8 @@ def test_environment_yml_is_in_step_with_pyproject():
     assert f"python{project['requires-python']},<3.14" in conda
 
 
-def test_commands_are_plain_papermill(tmp_path):
+def test_commands_are_plain_papermill(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
     command = papermill_command(
         ROOT / "notebooks" / "04_ablation.ipynb", ROOT / "params" / "lite", "pictures", tmp_path / "o.ipynb"
     )
@@ -145,6 +146,8 @@ def test_commands_are_plain_papermill(tmp_path):
     assert text.startswith("papermill ")
     assert text.index("shared.yaml") < text.index("students.yaml") < text.index("04_ablation.yaml")
     assert "-r profile lite" in text
+    assert str(ROOT) not in text, "a command that is passed on should not hold this machine's folders"
+    assert text.endswith("-r root pictures")
     claims = papermill_command(ROOT / "notebooks" / "99_claims.ipynb", ROOT / "params" / "lite", "pictures", tmp_path / "o.ipynb")
     assert "-f" not in claims
     assert "root" not in claims
