@@ -1,6 +1,11 @@
 """What the benchmarks share: contenders take turns, ratios to a named baseline, results in `outputs/benchmarks`."""
 
+import functools
+import multiprocessing
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from unittest.mock import patch
 
 import pandas as pd
 import seaborn as sns
@@ -9,9 +14,51 @@ from matplotlib import pyplot as plt
 
 from kdig import latency
 from kdig.latency import Key
+from kdig.reproduce import ALLOCATOR
+from kdig.runs import cores
 from kdig.settings import outputs_of
 
 OUTPUTS = outputs_of("benchmarks")
+
+
+class Apart:
+    """A contender in other processes, `copies` of them at once, which share the cores; calling it makes one turn of each.
+
+    `make(*arguments)` is called there once, and what it returns at each turn. `allocator`: with the settings of `make reproduce`,
+    which take effect when a process starts; or else with those that a user's own script meets.
+    """
+
+    def __init__(self, make: Callable[..., Callable[[], object]], *arguments: object, allocator: bool = True, copies: int = 1):
+        self.pools = [_pool(allocator, copy) for copy in range(copies)]
+        self.threads, self.held = max(cores() // copies, 1), [pool.submit(_hold, make, arguments).result() for pool in self.pools]
+
+    def __call__(self) -> None:
+        for turn in [pool.submit(_turn, held, self.threads) for pool, held in zip(self.pools, self.held)]:
+            turn.result()
+
+
+@functools.cache
+def _pool(allocator: bool, copy: int) -> ProcessPoolExecutor:
+    """One process, which contenders share that take turns."""
+    others = {name: value for name, value in os.environ.items() if name not in ALLOCATOR}
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    with patch.dict(os.environ, others | (ALLOCATOR if allocator else {}), clear=True):
+        pool.submit(cores).result()  # it starts now
+    return pool
+
+
+_held: list[Callable[[], object]] = []
+
+
+def _hold(make: Callable[..., Callable[[], object]], arguments: tuple[object, ...]) -> int:
+    torch.manual_seed(0)
+    _held.append(make(*arguments))
+    return len(_held) - 1
+
+
+def _turn(held: int, threads: int) -> None:
+    torch.set_num_threads(threads)
+    _held[held]()
 
 
 def machine(device: str = "cpu") -> str:

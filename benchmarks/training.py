@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable, Iterator
 
 import torch
-from common import compare, publish
+from common import Apart, compare, publish
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
@@ -18,7 +18,6 @@ from torchvision.datasets import CIFAR10
 from kdig.data import Split
 from kdig.losses import DistillationLoss
 from kdig.models import student
-from kdig.runs import cores
 from kdig.signals import IGDataset
 from kdig.training import Recipe, fit
 
@@ -72,19 +71,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--level", type=int, default=2)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=4, help="training steps of one turn")
+    parser.add_argument("--steps", type=int, default=4, help="training steps of one turn (even: two runs share them)")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    torch.set_num_threads(cores())
-    torch.manual_seed(0)
     count = options.steps * options.batch
     images = torch.randint(256, (count, 3, options.size, options.size), dtype=torch.uint8)
     labels = torch.randint(10, (count,))
+    half = slice(0, options.steps // 2 * options.batch)
+    whole = (options.level, images, labels, options.batch)
+    parts = (options.level, images[half], labels[half], options.batch)
     calls = {
-        BASELINE: conventional(options.level, images, labels, options.batch, options.steps, options.device),
-        "kdig": ours(options.level, images, labels, options.batch, options.device),
+        BASELINE: Apart(conventional, *whole, options.steps, options.device, allocator=False),
+        "conventional loop, kdig's allocator": Apart(conventional, *whole, options.steps, options.device),
+        "kdig": Apart(ours, *whole, options.device),
+        "kdig, two runs at once": Apart(ours, *parts, options.device, copies=2),
     }
     frame = compare(calls, BASELINE, count, "images/s", options.rounds)
     about = f"Training of student level {options.level}, batches of {options.batch}, {options.size} x {options.size} pixels."

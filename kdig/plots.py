@@ -275,7 +275,8 @@ def null_spread(
 def compression_curves(table: pd.DataFrame, speedup: pd.DataFrame, detail: tuple[float, float], teacher: float) -> Figure:
     """Figure 5: accuracy over compression, `detail` in a panel beside; the teacher's at 1x; speed-up dashed on the right axis.
 
-    `table`: `factor`, `method`, `accuracy` (percent) and, for bars, `low`, `high`; `speedup`: `factor`, `speedup`.
+    `table`: `factor`, `method`, `accuracy` (percent) and, for bars, `low`, `high`; `speedup`: `factor`, `speedup`
+    and, for a band, `low`, `high`.
     """
     part = table[table.factor.between(*detail)]
     panels, widths = (2, (2.1, 1)) if len(part) else (1, (1,))  # no level of the detail: no panel for it
@@ -291,6 +292,8 @@ def compression_curves(table: pd.DataFrame, speedup: pd.DataFrame, detail: tuple
     axis.set(xscale="log", xlabel="compression factor (x)", ylabel="test accuracy (%)")
     axis.set_ylim(min(values) - 0.12 * np.ptp(values), max(values) + 0.08 * np.ptp(values))
     right.plot([1, *speedup.factor], [1, *speedup.speedup], ls="--", marker="s", ms=3, color=PAPER, label="speed-up (right axis)")
+    if "low" in speedup:
+        right.fill_between(speedup.factor, speedup.low, speedup.high, color=PAPER, alpha=0.2, lw=0)
     right.plot([1, *speedup.factor], [1, *speedup.factor], ls=":", lw=1, color=PAPER, label="speed-up = compression")
     right.set(ylabel="speed-up (x)", ylim=(0, 1.12 * speedup.speedup.max()))
     sns.despine(ax=right, right=False)

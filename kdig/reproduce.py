@@ -25,7 +25,7 @@ from kdig.report import build_report
 from kdig.settings import outputs_of, parameter_files, project_root
 
 # Large blocks kept by the allocator instead of going back to the kernel after every layer (glibc): about 1.3 times faster training.
-_ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -101,7 +101,7 @@ def run_notebook(notebook: Path, params: Path, root: str | None, outputs: Output
     done.unlink(missing_ok=True)
     print(f"\n$ {shlex.join(command)}", flush=True)
     start = time.monotonic()
-    environment = {**os.environ, **_ALLOCATOR, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, **ALLOCATOR, "PYTHONUNBUFFERED": "1"}
     finished = subprocess.run([sys.executable, "-m", *command], env=environment, stderr=subprocess.PIPE, text=True)
     # papermill marks the cells of a killed notebook as completed, so the exit code decides
     if finished.returncode != 0:

@@ -35,17 +35,21 @@ def test_attribution_compares_with_captum_and_counts_steps(run, make_run, tmp_pa
     store = Workspace(tmp_path / "store")
     weights = train(make_run(level=0, recipe={"epochs": 1}), store).weights
     path = str(tmp_path / "store" / "weights" / f"{weights}.pt")
-    arguments = ("--weights", path, "--images", "2", "--steps", "4", "--rounds", "2", "--sizes", "4")
+    arguments = ("--weights", path, "--size", "8", "--images", "2", "--steps", "4", "--rounds", "2", "--sizes", "4")
     table = run("attribution", *arguments).set_index("contender")
-    assert list(table.index) == ["captum, as released", "captum, internal_batch_size 4", "kdig, chunk 4"]
-    assert table.ratio["captum, as released"] == 1
+    released, best, own = "captum, as released", "captum, internal_batch_size 4", "kdig's allocator"
+    assert list(table.index) == [released, f"{released}, {own}", best, f"{best}, {own}", "kdig, chunk 4"]
+    assert table.ratio[released] == 1
+    errors = pd.read_csv(tmp_path / "benchmarks" / "tables" / "attribution_errors.csv").set_index("of").relative_error
+    assert errors["kdig, float64"] < errors["captum, float32"] / 10
     steps = pd.read_csv(tmp_path / "benchmarks" / "tables" / "attribution_steps.csv")
     assert steps.mean_levels.iloc[0] > steps.mean_levels.iloc[-1]
 
 
 def test_training_takes_turns_with_the_conventional_loop(run):
     table = run("training", "--level", "8", "--size", "8", "--batch", "4", "--steps", "2", "--rounds", "2").set_index("contender")
-    assert list(table.index) == ["conventional loop", "kdig"]
+    names = ["conventional loop", "conventional loop, kdig's allocator", "kdig", "kdig, two runs at once"]
+    assert list(table.index) == names
     assert table.ratio["conventional loop"] == 1
 
 

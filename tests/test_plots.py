@@ -75,7 +75,9 @@ def test_bars_of_shares_end_at_0_and_100():
 def test_detail_of_figure_5_is_a_labelled_panel_and_covers_nothing():
     table = pd.DataFrame({"factor": [2.0, 4.0, 50.0], "method": "kd", "accuracy": [97.0, 95.0, 60.0]})
     speed = pd.DataFrame({"factor": [2.0, 50.0], "speedup": [2.0, 9.0]})
-    main, near, _ = plots.compression_curves(table, speed, (1.5, 10), 98.0).axes
+    main, near, right = plots.compression_curves(table, speed.assign(low=1.0, high=[3.0, 12.0]), (1.5, 10), 98.0).axes
+    (band,) = right.collections
+    assert band.get_datalim(right.transData).ymax == pytest.approx(12)
     assert not main.child_axes
     assert near.get_xlabel() and near.get_ylabel()  # noqa: PT018
     assert main.get_position().x1 <= near.get_position().x0
