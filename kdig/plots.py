@@ -608,7 +608,7 @@ def arm_differences(table: pd.DataFrame, x_label: str) -> Figure:
 def logit_gaps(gaps: pd.DataFrame, predicted: Mapping[str, float]) -> Figure:
     """A box a `network` of its pictures' `gap` (quartiles, whiskers at 5 and 95 %), with a line at the gap `predicted` for it."""
     names = list(gaps.network.unique())
-    figure, axis = plt.subplots(figsize=(6.5, 0.42 * len(names) + 1.1))
+    figure, axis = plt.subplots(figsize=(5 + 0.08 * max(map(len, names)), 0.42 * len(names) + 1.1))  # names of files are long
     sns.boxplot(gaps, x="gap", y="network", whis=(5, 95), showfliers=False, color="#cfd8dc", width=0.6, ax=axis)
     for name, value in predicted.items():
         axis.plot([value] * 2, [names.index(name) - 0.4, names.index(name) + 0.4], color=SERIES[1], lw=2)

@@ -93,8 +93,12 @@ class Teacher:
 
     @functools.cached_property
     def folded(self) -> nn.Module:
-        """Batch norm folded into the convolutions: the same function, about twice as fast for attributions."""
-        return with_normalisation(fuse(self.net), self.mean, self.std).eval()
+        """Batch norm folded into the convolutions: the same function, faster for attributions."""
+        net = fuse(self.net)
+        for module in net.modules():
+            if isinstance(module, nn.ReLU6):
+                module.inplace = False  # in place, autograd has to keep a copy of its input
+        return with_normalisation(net, self.mean, self.std).eval()
 
     @torch.no_grad()
     def observe(self, images: Tensor, attention_index: int) -> Signals:
