@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -144,4 +145,5 @@ def _reason(stderr: str) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # kill stops the notebook, too, as Ctrl-C does
     sys.exit(main())

@@ -196,8 +196,9 @@ def small_project(folder: Path, code: str) -> tuple[Path, Path]:
     return notebook, profile
 
 
-def test_ctrl_c_ends_in_one_line_and_leaves_no_process(tmp_path):
-    """As a terminal sends it: to every process of the group."""
+@pytest.mark.parametrize(("send", "sign"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)], ids=["ctrl-c", "kill"])
+def test_stopping_ends_in_one_line_and_leaves_no_process(tmp_path, send, sign):
+    """Ctrl-C reaches every process of the group, kill the command's alone."""
     small_project(tmp_path, f"import os, time\nopen({str(tmp_path / 'kernel')!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)")
     environment = {**os.environ, "KDIG_ROOT": str(tmp_path), "KDIG_OUTPUTS": str(tmp_path / "outputs")}
     command = [sys.executable, "-m", "kdig.reproduce"]
@@ -205,7 +206,7 @@ def test_ctrl_c_ends_in_one_line_and_leaves_no_process(tmp_path):
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, preexec_fn=heeded, **streams)
     wait_until(lambda: (tmp_path / "kernel").exists() and (tmp_path / "kernel").read_text())
-    os.killpg(process.pid, signal.SIGINT)
+    send(process.pid, sign)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert said.startswith("stopped:")
