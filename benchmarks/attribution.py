@@ -1,8 +1,8 @@
 """Integrated gradients: kdig's path against Captum, in turns; and how few steps give the same overlay.
 
 Baselines: Captum called as the paper's released script calls it (batches of 8, all steps in one pass), and Captum at the best of
-several `internal_batch_size`s, each in a process of its own. Network: the teacher at width 1, trained briefly on digits, or
-`--weights`.
+several `internal_batch_size`s, in a process with glibc's own allocator settings. Network: the teacher at width 1, trained briefly
+on digits, or `--weights`.
 """
 
 import argparse

@@ -59,6 +59,8 @@ def _hold(make: Callable[..., Callable[[], object]], arguments: tuple[object, ..
 def _turn(held: int, threads: int) -> None:
     torch.set_num_threads(threads)
     _held[held]()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def machine(device: str = "cpu") -> str:

@@ -1,6 +1,7 @@
 """How time and memory grow with pictures, steps, runs and workers. Linear or better is wanted; one means linear.
 
-Each row of the table doubles one number and leaves the others; `growth` is how many times longer it takes, over two.
+Each row of the table doubles one number and leaves the others; `growth` is how many times as long it takes, over how many times
+the work is: twice with twice the pictures, steps or runs, half with twice the workers.
 """
 
 import argparse
@@ -72,7 +73,8 @@ def by_workers(counts: list[int], runs: int) -> dict[int, Callable[[], object]]:
 def table(name: str, calls: dict[int, Callable[[], object]], rounds: int) -> pd.DataFrame:
     """Median seconds for each number, after one call of each."""
     times = in_turns(calls, rounds).median()
-    growth = times / times.shift() / (times.index / times.index.to_series().shift())
+    work = times.index.to_series() ** (-1.0 if name == "workers" else 1.0)
+    growth = times / times.shift() / (work / work.shift())
     return pd.DataFrame({"what": name, "number": times.index, "seconds": times.to_numpy(), "growth": growth.to_numpy()})
 
 

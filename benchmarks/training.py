@@ -18,6 +18,7 @@ from torchvision.datasets import CIFAR10
 from kdig.data import Split
 from kdig.losses import DistillationLoss
 from kdig.models import student
+from kdig.runs import cores
 from kdig.signals import IGDataset
 from kdig.training import Recipe, fit
 
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
+    torch.set_num_threads(cores())  # for the caption
     count = options.steps * options.batch
     images = torch.randint(256, (count, 3, options.size, options.size), dtype=torch.uint8)
     labels = torch.randint(10, (count,))

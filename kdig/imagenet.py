@@ -75,7 +75,8 @@ def load_subset(root: str | Path, image_size: int = SIZE, how: Resize = "crop") 
     images, labels = (torch.cat([getattr(split, name) for split in splits.values()]) for name in ("images", "labels"))
     split = Split(images, labels, tuple(i for part in splits.values() for i in part.ids))
     names = tuple(wnid for wnid, part in splits.items() for _ in part.ids)
-    made = "official 32 x 32 archive" if archive else f"full-size pictures, {how} to 32 x 32"
+    made = "official 32 x 32 archive" if archive else f"full-size pictures, {how} to {SIZE} x {SIZE}"
+    made += f", then to {image_size} x {image_size}" if image_size != SIZE else ""
     about = f"ImageNet subset (Table S13), {len(split)} pictures of {len(splits)} of {len(wanted)} classes ({made})"
     return Source(resize(split, image_size), names, about, True, tuple(sorted(set(wanted) - set(splits))))
 
