@@ -91,7 +91,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     experiments = {
-        "pictures": by_images([150, 300, 600, 1200]),
+        "pictures": by_images([140, 280, 560, 1120]),
         "steps": by_steps([10, 20, 40, 80]),
         "runs": by_runs([2, 4, 8]),
         "workers": by_workers(options.workers, 8),
