@@ -1,8 +1,8 @@
 """Integrated gradients: kdig's path against Captum, in turns; and how few steps give the same overlay.
 
 Baselines: Captum called as the paper's released script calls it (batches of 8, all steps in one pass), and Captum at the best of
-several `internal_batch_size`s, in a process with glibc's own allocator settings. Network: the teacher at width 1, trained briefly
-on digits, or `--weights`.
+several `internal_batch_size`s, in a process with glibc's own allocator settings. Floor: the network's convolutions alone.
+Network: the teacher at width 1, trained briefly on digits, or `--weights`.
 """
 
 import argparse
@@ -14,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 from common import Apart, compare, publish, show
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.grad import conv2d_input
 
 from kdig import data
 from kdig.attribution import attribution_map, baseline_point, captum_gradients, integrated_gradients
@@ -25,7 +26,7 @@ from kdig.runs import Workspace, cores
 from kdig.signals import IGDataset, Teacher
 from kdig.training import Recipe, accuracy, fit, predict
 
-CAPTUM, BEST = "captum, as released", "captum, internal_batch_size"
+CAPTUM, BEST, FLOOR = "captum, as released", "captum, internal_batch_size", "floor: convolutions alone, chunk"
 
 
 def trained_teacher(weights: str | None, device: str) -> tuple[Teacher, str]:
@@ -44,7 +45,7 @@ def trained_teacher(weights: str | None, device: str) -> tuple[Teacher, str]:
     return Teacher(net, [0.0] * 3, [1.0] * 3, device), f"trained on 640 digits to {right:.0f} % of 100"
 
 
-def in_batches(method: Callable[..., Tensor], model: torch.nn.Module, x: Tensor, y: Tensor, size: int) -> Tensor:
+def in_batches(method: Callable[..., Tensor], model: nn.Module, x: Tensor, y: Tensor, size: int) -> Tensor:
     point = baseline_point("black", (0.5,) * 3, x)
     return torch.cat([method(model, a, b, point) for a, b in zip(x.split(size), y.split(size), strict=True)])
 
@@ -58,13 +59,38 @@ def ours(teacher: Teacher, x: Tensor, y: Tensor, steps: int, chunk: int) -> Call
     return partial(in_batches, partial(integrated_gradients, steps=steps, chunk=chunk), teacher.folded, x, y, len(x))
 
 
+def convolutions(teacher: Teacher, x: Tensor, steps: int, rows: int) -> Callable[[], None]:
+    """The least that torch's kernels need: each convolution of the folded network, forward and to its input, and nothing else."""
+    found: list[tuple[nn.Conv2d, Tensor, Tensor]] = []
+    hooks = [
+        module.register_forward_hook(lambda module, inputs, output: found.append((module, inputs[0], output)))
+        for module in teacher.folded.modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    with torch.no_grad():
+        teacher.folded(x[torch.arange(rows) % len(x)].contiguous(memory_format=torch.channels_last))
+    for hook in hooks:
+        hook.remove()
+
+    @torch.no_grad()
+    def call() -> None:
+        for count in map(len, torch.arange(len(x) * steps).split(rows)):
+            for module, entering, leaving in found:
+                module(entering[:count])
+                place = {"stride": module.stride, "padding": module.padding, "groups": module.groups}
+                conv2d_input(entering[:count].shape, module.weight, leaving[:count], **place)
+
+    return call
+
+
 def contenders(teacher: Teacher, x: Tensor, y: Tensor, steps: int, sizes: list[int]) -> dict[str, Apart]:
     """All but two with the allocator that they would have: Captum in a user's script, kdig under `make reproduce`."""
     given = (teacher, x, y, steps)
     calls = {CAPTUM: Apart(captum, *given, None, allocator=False), f"{CAPTUM}, kdig's allocator": Apart(captum, *given, None)}
     calls |= {f"{BEST} {n}": Apart(captum, *given, n, allocator=False) for n in sizes}
     calls |= {f"{BEST} {sizes[0]}, kdig's allocator": Apart(captum, *given, sizes[0])}
-    return calls | {f"kdig, chunk {n}": Apart(ours, *given, n) for n in sizes}
+    calls |= {f"kdig, chunk {n}": Apart(ours, *given, n) for n in sizes}
+    return calls | {f"{FLOOR} {n}": Apart(convolutions, teacher, x, steps, n) for n in sizes}
 
 
 def errors(teacher: Teacher, x: Tensor, y: Tensor, steps: int) -> pd.DataFrame:

@@ -7,16 +7,16 @@ crop and flip them, and make the same step. On a CPU the graphs are left out; ev
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pandas as pd
 import torch
-from common import compare, in_turns, publish, show
-from torch import Tensor, nn
+from common import compare, publish, show
+from roofline import roofline
+from torch import Tensor
 from torch.nn import functional as F
 from training import BASELINE, conventional, ours
 
-from kdig import latency
 from kdig.augment import crop_flip, draw_views
 from kdig.ensemble import Ensemble
 from kdig.models import build, student
@@ -87,8 +87,8 @@ def training_table(options: argparse.Namespace, images: Tensor, labels: Tensor) 
     level, batch, steps, device = options.level, options.batch, options.steps, options.device
     on_device, few, work = (images.to(device), labels.to(device)), slice(0, batch * steps), batch * steps
     calls: dict[str, Callable[[], object]] = {
-        BASELINE: conventional(level, images[few], labels[few], batch, steps, device),
-        "kdig, one seed": ours(level, images[few], labels[few], batch, device),
+        BASELINE: conventional(student(level), images[few], labels[few], batch, steps, device),
+        "kdig, one seed": ours(student(level), images[few], labels[few], batch, device),
     }
     for count in options.seeds:
         for name, reduced in (("float32", False), ("bfloat16", True)):
@@ -108,49 +108,6 @@ def training_table(options: argparse.Namespace, images: Tensor, labels: Tensor) 
     rates = {"best images/s": best, "240 runs x 100 epochs x 40,000 pictures, hours": hours}
     table = pd.DataFrame(rates.items(), columns=["what", "value"]).round(3)
     show(table, "gpu_monte_carlo", "The paper's Monte Carlo at the rate of the best contender of gpu_training.", device)
-
-
-def traffic(level: int, size: int) -> dict[str, float]:
-    """Bytes of activations that one picture's training step moves layer by layer in float32, and its multiply-adds times two.
-
-    Convolution: reads its input and writes its output; back, reads the output's gradient twice and the input once, writes the
-    input's gradient. Batch norm: reads twice, writes once; back, reads input and gradient twice, writes once. ReLU6 in place:
-    reads and writes; back, reads two, writes one. Weights, shared by the batch, are left out.
-    """
-    net, moved = build(level, 10, 1.0), 0
-
-    def count(module: nn.Module, inputs: Sequence[Tensor], output: Tensor) -> None:
-        nonlocal moved
-        entering, leaving = inputs[0].numel(), output.numel()
-        kinds = {nn.Conv2d: 3 * entering + 3 * leaving, nn.BatchNorm2d: 8 * leaving, nn.ReLU6: 5 * leaving}
-        moved += 4 * kinds.get(type(module), 0)
-
-    for module in net.modules():
-        module.register_forward_hook(count)
-    with torch.no_grad():
-        net(torch.rand(2, 3, size, size))
-    return {"bytes": moved / 2, "flops": 2 * 3 * latency.macs(net, size)}
-
-
-def roofline(options: argparse.Namespace) -> None:
-    """What memory and arithmetic of this device allow: both measured here."""
-    moved, device = traffic(options.level, options.size), options.device
-    big = torch.empty(2**28 if device != "cpu" else 2**24, device=device)
-    side = 4096 if device != "cpu" else 512
-    square = torch.rand(side, side, device=device)
-    calls = {"copy": lambda: big.clone()[0].item(), "product": lambda: (square @ square)[0, 0].item()}
-    times = in_turns(calls, 10).median()
-    bandwidth, rate = 8 * big.numel() / times["copy"], 2 * side**3 / times["product"]
-    rows = [
-        {"what": "bytes an image, layer by layer", "value": moved["bytes"]},
-        {"what": "operations an image", "value": moved["flops"]},
-        {"what": "memory bandwidth, bytes/s (copy)", "value": bandwidth},
-        {"what": "float32 operations/s (matrix product)", "value": rate},
-        {"what": "images/s that the bandwidth allows", "value": bandwidth / moved["bytes"]},
-        {"what": "images/s that the arithmetic allows", "value": rate / moved["flops"]},
-    ]
-    caption = f"Roofline of training student level {options.level}, float32, activations moved layer by layer."
-    show(pd.DataFrame(rows).round(1), "gpu_roofline", caption, device)
 
 
 def maps(options: argparse.Namespace, images: Tensor, labels: Tensor) -> None:
@@ -190,7 +147,7 @@ def main() -> None:
     torch.manual_seed(0)
     images = torch.randint(256, (options.images, 3, options.size, options.size), dtype=torch.uint8)
     labels = torch.randint(10, (options.images,))
-    roofline(options)
+    roofline(options.level, options.size, options.device)
     maps(options, images, labels)
     training_table(options, images, labels)
 

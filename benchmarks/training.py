@@ -2,33 +2,38 @@
 
 Baseline: torchvision's CIFAR10 set with PIL transforms, a DataLoader, float32 in the usual memory format, torch's default Adam, and
 the loss read from the device at every step. Same network, batch size and pictures; the pictures are noise, whose content costs
-nothing.
+nothing. Digits then show whether both loops end at the same accuracy, and the roofline what the machine allows.
 """
 
 import argparse
+import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import pandas as pd
 import torch
-from common import Apart, compare, publish
+from common import Apart, compare, publish, show
+from roofline import roofline
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from kdig.data import Split
+from kdig import stats
+from kdig.data import Split, load_dataset, stratified
 from kdig.losses import DistillationLoss
 from kdig.models import student
 from kdig.runs import cores
 from kdig.signals import IGDataset
-from kdig.training import Recipe, fit
+from kdig.training import Recipe, accuracy, fit, predict
 
 BASELINE = "conventional loop"
 
 
-def conventional(level: int, images: Tensor, labels: Tensor, batch: int, steps: int, device: str) -> Callable[[], None]:
+def conventional(net: nn.Module, images: Tensor, labels: Tensor, batch: int, steps: int, device: str) -> Callable[[], None]:
     """A call that makes `steps` training steps as tutorials do."""
     batches = endless(DataLoader(cifar10(images, labels), batch, shuffle=True))
-    net = student(level).to(device).train()
+    net = net.to(device).train()
     optimizer, criterion = torch.optim.Adam(net.parameters()), nn.CrossEntropyLoss()
 
     def call() -> None:
@@ -59,13 +64,35 @@ def endless(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
         yield from loader
 
 
-def ours(level: int, images: Tensor, labels: Tensor, batch: int, device: str) -> Callable[[], object]:
-    """A call that trains one epoch of `images` with `kdig.training.fit`."""
+def ours(net: nn.Module, images: Tensor, labels: Tensor, batch: int, device: str, epochs: int = 1) -> Callable[[], object]:
+    """A call that trains `epochs` epochs of `images` with `kdig.training.fit`."""
     split = Split(images, labels, tuple(str(i) for i in range(len(labels))))
-    net = student(level).to(device, memory_format=torch.channels_last)
+    net = net.to(device, memory_format=torch.channels_last)
     dataset = IGDataset(split, device=device)
-    two, loss, recipe = split.select(torch.arange(2)), DistillationLoss(), Recipe(batch_size=batch, epochs=1)
+    recipe = Recipe(batch_size=batch, epochs=epochs, evaluate_every=epochs)
+    two, loss = split.select(torch.arange(2)), DistillationLoss()
     return lambda: fit(net, dataset, two, loss, recipe)
+
+
+def accuracies(level: int, seeds: int, images: int, epochs: int, device: str) -> None:
+    """Both loops from the same weights, seed by seed, on digits at 16 x 16; each draws its own order and crops."""
+    digits, rows = load_dataset("digits", Path(), 16), []
+    few, batch = stratified(digits.train, images), 16
+    for seed in range(seeds):
+        for loop in (BASELINE, "kdig"):
+            torch.manual_seed(seed)
+            net, pictures = student(level), (few.images, few.labels, batch)
+            steps = epochs * math.ceil(images / batch)
+            call = conventional(net, *pictures, steps, device) if loop == BASELINE else ours(net, *pictures, device, epochs)
+            call()
+            # the conventional loop leaves its network in the usual memory format
+            scored = predict(net.to(memory_format=torch.channels_last), digits.test, device=device)
+            rows.append({"loop": loop, "seed": seed, "accuracy": accuracy(scored, digits.test.labels)})
+    frame = pd.DataFrame(rows)
+    table = stats.summarise(frame, "loop")[["loop", "n", "mean", "sd"]]
+    differences = stats.compare(frame, BASELINE, by="loop")[["loop", "difference", "low", "high", "p_paired"]]
+    caption = f"Percent of {len(digits.test)} test digits after {epochs} epochs of {images}; paired differences, 95 % interval."
+    show(table.merge(differences, how="left").round(3), "training_accuracy", caption, device)
 
 
 def main() -> None:
@@ -75,6 +102,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="training steps of one turn (even: two runs share them)")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seeds", type=int, default=5, help="of the comparison of accuracies")
+    parser.add_argument("--digits", type=int, default=640, help="training digits of that comparison")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of that comparison")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     torch.set_num_threads(cores())  # for the caption
@@ -82,8 +112,9 @@ def main() -> None:
     images = torch.randint(256, (count, 3, options.size, options.size), dtype=torch.uint8)
     labels = torch.randint(10, (count,))
     half = slice(0, options.steps // 2 * options.batch)
-    whole = (options.level, images, labels, options.batch)
-    parts = (options.level, images[half], labels[half], options.batch)
+    net = student(options.level)
+    whole = (net, images, labels, options.batch)
+    parts = (net, images[half], labels[half], options.batch)
     calls = {
         BASELINE: Apart(conventional, *whole, options.steps, options.device, allocator=False),
         "conventional loop, kdig's allocator": Apart(conventional, *whole, options.steps, options.device),
@@ -93,6 +124,8 @@ def main() -> None:
     frame = compare(calls, BASELINE, count, "images/s", options.rounds)
     about = f"Training of student level {options.level}, batches of {options.batch}, {options.size} x {options.size} pixels."
     publish(frame, "training", "images/s", BASELINE, about, options.device)
+    roofline(options.level, options.size, options.device)
+    accuracies(options.level, options.seeds, options.digits, options.epochs, options.device)
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def lilliefors_null(n: int, draws: int = 20_000, seed: int = 0) -> np.ndarray:
     return lilliefors_statistic(np.random.default_rng(seed).normal(size=(draws, n)))
 
 
-def two_normals(samples: np.ndarray, equal: bool = True, iterations: int = 300) -> pd.DataFrame:
+def two_normals(samples: np.ndarray, equal: bool = True, iterations: int = 100) -> pd.DataFrame:
     """One normal against a mixture of two for each row of `samples` (draws, n), by EM on all rows at once (Figure 6).
 
     `ratio`: twice the gain in log-likelihood, 0 or more; `share` of the upper component; `low`, `high`: the two means; `sd` within

@@ -19,7 +19,7 @@ def run(monkeypatch, tmp_path):
     threads = torch.get_num_threads()
 
     def call(name, *arguments, table=None):
-        for module in ("common", name):
+        for module in ("common", "roofline", name):
             monkeypatch.delitem(sys.modules, module, raising=False)
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         importlib.import_module(name).main()
@@ -27,7 +27,7 @@ def run(monkeypatch, tmp_path):
 
     yield call
     torch.set_num_threads(threads)
-    for module in ("common", "attribution", "training", "growth", "overheads", "gpu"):
+    for module in ("common", "roofline", "attribution", "training", "growth", "overheads", "gpu"):
         sys.modules.pop(module, None)
 
 
@@ -38,7 +38,8 @@ def test_attribution_compares_with_captum_and_counts_steps(run, make_run, tmp_pa
     arguments = ("--weights", path, "--size", "8", "--images", "2", "--steps", "4", "--rounds", "2", "--sizes", "4")
     table = run("attribution", *arguments).set_index("contender")
     released, best, own = "captum, as released", "captum, internal_batch_size 4", "kdig's allocator"
-    assert list(table.index) == [released, f"{released}, {own}", best, f"{best}, {own}", "kdig, chunk 4"]
+    floor = "floor: convolutions alone, chunk 4"
+    assert list(table.index) == [released, f"{released}, {own}", best, f"{best}, {own}", "kdig, chunk 4", floor]
     assert table.ratio[released] == 1
     errors = pd.read_csv(tmp_path / "benchmarks" / "tables" / "attribution_errors.csv").set_index("of").relative_error
     assert errors["kdig, float64"] < errors["captum, float32"] / 10
@@ -46,11 +47,15 @@ def test_attribution_compares_with_captum_and_counts_steps(run, make_run, tmp_pa
     assert steps.mean_levels.iloc[0] > steps.mean_levels.iloc[-1]
 
 
-def test_training_takes_turns_with_the_conventional_loop(run):
-    table = run("training", "--level", "8", "--size", "8", "--batch", "4", "--steps", "2", "--rounds", "2").set_index("contender")
+def test_training_takes_turns_with_the_conventional_loop(run, tmp_path):
+    arguments = "--level 8 --size 8 --batch 4 --steps 2 --rounds 2 --seeds 2 --digits 20 --epochs 1"
+    table = run("training", *arguments.split()).set_index("contender")
     names = ["conventional loop", "conventional loop, kdig's allocator", "kdig", "kdig, two runs at once"]
     assert list(table.index) == names
     assert table.ratio["conventional loop"] == 1
+    ends = pd.read_csv(tmp_path / "benchmarks" / "tables" / "training_accuracy.csv").set_index("loop")
+    assert (ends.n == 2).all()
+    assert ends.difference["kdig"] == pytest.approx(ends["mean"]["kdig"] - ends["mean"]["conventional loop"], abs=0.002)
 
 
 def test_the_conventional_set_is_torchvisions_over_the_given_pictures(run):
@@ -71,5 +76,5 @@ def test_the_gpu_benchmark_runs_on_a_cpu_and_gives_the_cost_of_the_papers_runs(r
     cost = pd.read_csv(folder / "gpu_monte_carlo.csv").set_index("what").value
     assert cost.iloc[1] * cost.iloc[0] * 3600 == pytest.approx(240 * 100 * 40_000, rel=0.01)
     assert pd.read_csv(folder / "gpu_maps.csv").pictures[0] == 16
-    roofline = pd.read_csv(folder / "gpu_roofline.csv").set_index("what").value
+    roofline = pd.read_csv(folder / "roofline.csv").set_index("what").value
     assert (roofline > 0).all()

@@ -1,3 +1,4 @@
+import copy
 import json
 import os
 import re
@@ -13,8 +14,10 @@ import pytest
 import torch
 
 from kdig import KdigError
+from kdig.losses import DistillationLoss
+from kdig.models import student
 from kdig.runs import METHODS, Run, Workspace, execute, frame, prepare, signal_spec, train
-from kdig.signals import signal_path
+from kdig.signals import IGDataset, signal_path
 from kdig.training import Recipe, accuracy, fit, predict
 
 
@@ -391,6 +394,31 @@ def test_results_survive_their_format(make_run):
     """A specification written to JSON and read back has the same key."""
     run = make_run(recipe={"learning_rate": 0.1})
     assert Run.model_validate_json(run.model_dump_json()).key == run.key
+
+
+def test_fit_is_the_plain_loop(digits):
+    """Channels last and a fused optimiser against the loop that tutorials show, step by step in float64."""
+
+    class InDouble(torch.nn.Sequential):
+        def forward(self, images):
+            return super().forward(images.double())
+
+    torch.manual_seed(0)
+    fast = InDouble(student(8, width=0.25)).double()
+    plain = copy.deepcopy(fast)
+    dataset = IGDataset(digits.train.select(torch.arange(20)), padding=1, flip=False, seed=3)
+    recipe = Recipe(epochs=2, batch_size=8, learning_rate=0.01)
+    fit(fast.to(memory_format=torch.channels_last), dataset, digits.test, DistillationLoss(), recipe)
+    optimizer, criterion = torch.optim.Adam(plain.parameters(), lr=0.01), torch.nn.CrossEntropyLoss()
+    for epoch in (1, 2):
+        dataset.set_epoch(epoch)
+        for indices in dataset.order.split(8):
+            images, labels, _ = dataset.__getitems__(indices)
+            optimizer.zero_grad()
+            criterion(plain.train()(images), labels).backward()
+            optimizer.step()
+    for (name, ours), theirs in zip(fast.state_dict().items(), plain.state_dict().values()):
+        assert torch.allclose(ours, theirs, atol=1e-9), name
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
