@@ -1,17 +1,18 @@
 """One GPU: many seeds of a student at once, and attribution maps of a whole training set. One command: `python benchmarks/gpu.py`.
 
-Contenders for training: the conventional loop of `training.py` and kdig's loop, one seed each; S seeds side by side
-(`kdig.ensemble`), as they are, recorded in a CUDA graph, and with bfloat16 activations. All draw their own pictures for every seed,
-crop and flip them, and make the same step. On a CPU the graphs are left out; everything else runs, slowly.
+Contenders for training: the conventional loop of `training.py` and kdig's loop, one seed each; kdig's loop in several processes;
+S seeds side by side (`kdig.ensemble`), as they are, recorded in a CUDA graph, and with bfloat16 activations; S seeds with a graph
+and a stream each. All draw their own pictures for every seed, crop and flip them, and make the same step. On a CPU there are no
+graphs and no streams; everything else runs, slowly.
 """
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
-from common import compare, publish, show
+from common import Apart, compare, publish, show
 from roofline import roofline
 from torch import Tensor
 from torch.nn import functional as F
@@ -70,15 +71,20 @@ class Seeds:
         return graph.replay
 
 
-def turns(seeds: Seeds, step: Callable[[], None], steps: int) -> Callable[[], None]:
-    """A call of `steps` steps that comes back when the device has finished."""
-    generator = torch.Generator().manual_seed(1)
+def turns(seeds: Sequence[Seeds], recorded: bool, steps: int) -> Callable[[], None]:
+    """A call of `steps` steps of each, several on a stream each; it comes back when the device has finished."""
+    generator, cuda = torch.Generator().manual_seed(1), seeds[0].images.is_cuda
+    calls = [one.recorded() if recorded else one.step for one in seeds]
+    streams = [torch.cuda.Stream() if cuda and len(seeds) > 1 else None for _ in seeds]
 
     def call() -> None:
         for _ in range(steps):
-            seeds.draw(generator)
-            step()
-        seeds.images[0, 0, 0, 0].item()
+            for one, step, stream in zip(seeds, calls, streams):
+                with torch.cuda.stream(stream):
+                    one.draw(generator)
+                    step()
+        if cuda:
+            torch.cuda.synchronize()
 
     return call
 
@@ -90,14 +96,18 @@ def training_table(options: argparse.Namespace, images: Tensor, labels: Tensor) 
         BASELINE: conventional(student(level), images[few], labels[few], batch, steps, device),
         "kdig, one seed": ours(student(level), images[few], labels[few], batch, device),
     }
+    for count in options.processes:
+        calls[f"{count} processes"] = Apart(ours, student(level), images[few], labels[few], batch, device, copies=count)
+    cuda = on_device[0].is_cuda
     for count in options.seeds:
         for name, reduced in (("float32", False), ("bfloat16", True)):
-            seeds = Seeds(level, count, *on_device, batch, reduced)
-            calls[f"{count} seeds, {name}"] = turns(seeds, seeds.step, steps)
-            if on_device[0].is_cuda:
-                calls[f"{count} seeds, {name}, recorded"] = turns(seeds, seeds.recorded(), steps)
+            for recorded in (False, True) if cuda else (False,):
+                beside = Seeds(level, count, *on_device, batch, reduced)
+                calls[f"{count} seeds, {name}" + ", recorded" * recorded] = turns([beside], recorded, steps)
+            alone = [Seeds(level, 1, *on_device, batch, reduced) for _ in range(count)]
+            calls[f"{count} seeds, {name}, a graph and a stream each"] = turns(alone, cuda, steps)
     frame = compare(calls, BASELINE, work, "images/s", options.rounds)
-    many = frame.contender.str.extract(r"^(\d+) seeds", expand=False).astype(float).fillna(1)
+    many = frame.contender.str.extract(r"^(\d+) (?:seeds|processes)", expand=False).astype(float).fillna(1)
     frame["images/s"], frame["ratio"] = frame["images/s"] * many, frame.ratio * many
     about = (
         f"Student level {level}, batches of {batch} a seed, {options.size} x {options.size} pixels; images/s of all seeds together."
@@ -135,6 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--level", type=int, default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--processes", type=int, nargs="*", default=[8])
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--size", type=int, default=32)

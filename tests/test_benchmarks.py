@@ -69,9 +69,12 @@ def test_the_conventional_set_is_torchvisions_over_the_given_pictures(run):
 
 
 def test_the_gpu_benchmark_runs_on_a_cpu_and_gives_the_cost_of_the_papers_runs(run, tmp_path):
-    arguments = "--seeds 2 --batch 4 --steps 1 --size 8 --rounds 1 --images 16 --ig-steps 2 --block 8 --level 8 --device cpu"
+    arguments = (
+        "--seeds 2 --processes 1 --batch 4 --steps 1 --size 8 --rounds 1 --images 16 --ig-steps 2 --block 8 --level 8 --device cpu"
+    )
     table = run("gpu", *arguments.split(), table="gpu_training").set_index("contender")
-    assert list(table.index) == ["conventional loop", "kdig, one seed", "2 seeds, float32", "2 seeds, bfloat16"]
+    kinds = [f"2 seeds, {name}{how}" for name in ("float32", "bfloat16") for how in ("", ", a graph and a stream each")]
+    assert list(table.index) == ["conventional loop", "kdig, one seed", "1 processes", *kinds]
     folder = tmp_path / "benchmarks" / "tables"
     cost = pd.read_csv(folder / "gpu_monte_carlo.csv").set_index("what").value
     assert cost.iloc[1] * cost.iloc[0] * 3600 == pytest.approx(240 * 100 * 40_000, rel=0.01)
