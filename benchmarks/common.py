@@ -1,6 +1,5 @@
 """What the benchmarks share: contenders take turns, ratios to a named baseline, results in `outputs/benchmarks`."""
 
-import functools
 import multiprocessing
 import os
 from collections.abc import Callable, Mapping
@@ -22,24 +21,24 @@ OUTPUTS = outputs_of("benchmarks")
 
 
 class Apart:
-    """A contender in other processes, `copies` of them at once, which share the cores; calling it makes one turn of each.
+    """A contender in processes of its own, `copies` of them, which share the cores; calling it makes one turn of each.
 
-    `make(*arguments)` is called there once, and what it returns at each turn. `allocator`: with the settings of `make reproduce`,
+    What another one leaves in a heap would change its speed. `make(*arguments)` is called there once, and what it returns at each
+    turn. `allocator`: with the settings of `make reproduce`,
     which take effect when a process starts; or else with those that a user's own script meets.
     """
 
     def __init__(self, make: Callable[..., Callable[[], object]], *arguments: object, allocator: bool = True, copies: int = 1):
-        self.pools = [_pool(allocator, copy) for copy in range(copies)]
-        self.threads, self.held = max(cores() // copies, 1), [pool.submit(_hold, make, arguments).result() for pool in self.pools]
+        self.pools, self.threads = [_pool(allocator) for _ in range(copies)], max(cores() // copies, 1)
+        self.held = [pool.submit(_hold, make, arguments).result() for pool in self.pools]
 
     def __call__(self) -> None:
         for turn in [pool.submit(_turn, held, self.threads) for pool, held in zip(self.pools, self.held)]:
             turn.result()
 
 
-@functools.cache
-def _pool(allocator: bool, copy: int) -> ProcessPoolExecutor:
-    """One process, which contenders share that take turns."""
+def _pool(allocator: bool) -> ProcessPoolExecutor:
+    """A new process."""
     others = {name: value for name, value in os.environ.items() if name not in ALLOCATOR}
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
     with patch.dict(os.environ, others | (ALLOCATOR if allocator else {}), clear=True):

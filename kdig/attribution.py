@@ -15,6 +15,7 @@ from torch import Tensor, nn
 Baseline = Literal["black", "mean"]
 Rule = Literal["gausslegendre", "riemann_trapezoid", "riemann_middle", "riemann_left", "riemann_right"]
 Output = Literal["logit", "softmax"]
+Gradient = Callable[[Tensor, Tensor], Tensor]  # of the selected score: pictures (N, 3, H, W) and classes (N,) -> (N, 3, H, W)
 
 
 def baseline_point(baseline: Baseline, mean: Sequence[float], like: Tensor) -> Tensor:
@@ -28,6 +29,19 @@ def target_score(model: nn.Module, output: Output) -> Callable[[Tensor], Tensor]
     return model if output == "logit" else lambda x: model(x).softmax(1)
 
 
+def autograd_gradient(model: nn.Module, output: Output) -> Gradient:
+    """The gradient of each picture's selected score to the picture, by torch."""
+    score = target_score(model, output)
+
+    def gradient(images: Tensor, targets: Tensor) -> Tensor:
+        rows = images.contiguous(memory_format=torch.channels_last).requires_grad_()
+        with torch.enable_grad():
+            selected = score(rows).gather(1, targets[:, None]).sum()
+        return torch.autograd.grad(selected, rows)[0]
+
+    return gradient
+
+
 def integrated_gradients(
     model: nn.Module,
     images: Tensor,
@@ -38,17 +52,19 @@ def integrated_gradients(
     rule: Rule = "gausslegendre",
     output: Output = "logit",
     chunk: int = 96,
+    gradient: Gradient | None = None,
 ) -> Tensor:
     """Eq. 3 for images (N, 3, H, W) in [0, 1] and target classes (N,); the result has the images' shape.
 
     `point` is x', `steps` the number of points that `rule` (Captum's name for the quadrature) puts on the path from it, and
-    `chunk` the number of rows of one backward pass. The model must be in eval mode; its parameters get no gradient.
+    `chunk` the number of rows of one backward pass. The model must be in eval mode; its parameters get no gradient. `gradient`
+    computes the rows' gradients instead of torch's autograd.
 
     Raises `ValueError` when the model is in training mode, in which batch norm would mix the attributions of neighbours.
     """
     if model.training:
         raise ValueError("integrated gradients needs model.eval(): batch norm in training mode mixes the pictures of a batch")
-    score = target_score(model, output)
+    gradient = gradient or autograd_gradient(model, output)
     sizes, betas = (torch.tensor(list(f(steps)), dtype=images.dtype) for f in approximation_parameters(rule))
     difference = images - point
     gradients = torch.zeros_like(images)
@@ -56,11 +72,7 @@ def integrated_gradients(
     for rows in torch.arange(len(picture)).split(chunk):
         index, step = picture[rows].to(images.device), (rows % steps).to(sizes.device)
         beta, size = (v[step].view(-1, 1, 1, 1).to(images.device) for v in (betas, sizes))
-        on_path = (point + beta * difference[index]).contiguous(memory_format=torch.channels_last).requires_grad_()
-        with torch.enable_grad():
-            selected = score(on_path).gather(1, targets[index, None]).sum()
-        (gradient,) = torch.autograd.grad(selected, on_path)
-        gradients.index_add_(0, index, gradient * size)
+        gradients.index_add_(0, index, gradient(point + beta * difference[index], targets[index]) * size)
     return gradients * difference
 
 
