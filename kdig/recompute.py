@@ -169,13 +169,14 @@ def lilliefors_null(n: int, draws: int = 20_000, seed: int = 0) -> np.ndarray:
     return lilliefors_statistic(np.random.default_rng(seed).normal(size=(draws, n)))
 
 
-def two_normals(samples: np.ndarray, equal: bool = True, iterations: int = 100) -> pd.DataFrame:
+def two_normals(samples: np.ndarray, equal: bool = True, iterations: int = 50) -> pd.DataFrame:
     """One normal against a mixture of two for each row of `samples` (draws, n), by EM on all rows at once (Figure 6).
 
     `ratio`: twice the gain in log-likelihood, 0 or more; `share` of the upper component; `low`, `high`: the two means; `sd` within
     the components; `separation`: distance of the means over it; `between`: share of the variance that lies between the means.
     Unless widths are `equal`, each component has its own, a tenth of the whole sd added in squares, which keeps it from closing in
-    on one value, though not from a narrow group. Every row starts from three splits, and the likeliest end counts. The statistic
+    on one value, though not from a narrow group. Every row starts from three splits, and the likeliest end counts (in samples of 60
+    from one normal, more than 50 steps leave the statistic's upper quantiles as they are, to three digits). The statistic
     does not depend on location and scale, so that normal samples of the same size give its distribution for any one normal.
     """
     centre, scale = samples.mean(axis=1, keepdims=True), samples.std(axis=1, keepdims=True)
@@ -198,7 +199,7 @@ def _expect_maximise(z: np.ndarray, cut: float, equal: bool, iterations: int) ->
         means = (belongs * z).mean(axis=2) / weight
         squares = (belongs * (z - means[..., None]) ** 2).mean(axis=2)
         variance = np.broadcast_to(squares.sum(axis=0), squares.shape) if equal else squares / weight + 0.01
-        # scipy's norm.logpdf checks its arguments anew in each of hundreds of steps
+        # scipy's norm.logpdf checks its arguments anew in each of these steps
         deviance = (z - means[..., None]) ** 2 / variance[..., None] + np.log(2 * np.pi * variance)[..., None]
         logs = np.log(weight)[..., None] - deviance / 2
         total = np.logaddexp(*logs)

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from torch import Generator, Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torch.utils.data import Dataset as TorchDataset
 
-from kdig import KdigError, exported
-from kdig.attribution import Baseline, Gradient, Output, Rule, attribution_map, baseline_point, integrated_gradients
+from kdig import KdigError
+from kdig.attribution import Baseline, Output, Rule, attribution_map, baseline_point, integrated_gradients
 from kdig.augment import Views, blend, crop_flip, draw_views, normalise_map, phase_scrambled
 from kdig.data import Split
 from kdig.files import atomic_write
@@ -90,7 +90,6 @@ class Teacher:
         self.hash = state_hash(self.net)
         self.net = self.net.to(self.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         self.model = with_normalisation(self.net, self.mean, self.std).eval()
-        self._exported: dict[tuple[Output, int], Gradient] = {}
 
     @functools.cached_property
     def folded(self) -> nn.Module:
@@ -110,14 +109,11 @@ class Teacher:
         return Signals(logits, attention_map(tap.output))
 
     def explain(self, images: Tensor, labels: Tensor, spec: SignalSpec) -> Tensor:
-        """Attribution maps (N, H, W) for the true labels, as `spec` asks; many by an exported gradient where one can be."""
-        point, key = baseline_point(spec.baseline, self.mean, images), (spec.output, images.shape[-1])
-        if exported.worthwhile(len(images) * spec.steps, images.shape[-1], self.device) and key not in self._exported:
-            classes = self.net.classifier[-1].get_parameter("bias").numel()
-            self._exported[key] = exported.exported_gradient(self.folded, *key, classes)
-        options: dict[str, Any] = {"steps": spec.steps, "rule": spec.rule, "output": spec.output}
-        attributed = integrated_gradients(self.folded, images, labels, point, gradient=self._exported.get(key), **options)
-        return attribution_map(attributed)
+        """Attribution maps (N, H, W) for the true labels, as `spec` asks."""
+        point = baseline_point(spec.baseline, self.mean, images)
+        return attribution_map(
+            integrated_gradients(self.folded, images, labels, point, steps=spec.steps, rule=spec.rule, output=spec.output)
+        )
 
     def compute(self, kind: Kind, images: Tensor, labels: Tensor, spec: SignalSpec) -> Tensor:
         """One kind of signal."""

@@ -220,6 +220,18 @@ def test_two_normals_parts_of_the_variance_add_up():
     assert np.allclose(fit.separation, (fit.high - fit.low) / fit.sd)
 
 
+def test_two_normals_large_statistics_have_converged():
+    """What p-values rest on: the upper quantiles, and samples with two groups."""
+    rng = np.random.default_rng(3)
+    null = rng.normal(size=(400, 60))
+    short, long = (
+        np.quantile(recompute.two_normals(null, **given).ratio, [0.9, 0.95, 0.98]) for given in ({}, {"iterations": 1_000})
+    )
+    assert short == pytest.approx(long, abs=0.02)
+    groups = _two_groups(rng, 10)
+    assert np.allclose(recompute.two_normals(groups).ratio, recompute.two_normals(groups, iterations=1_000).ratio, atol=0.02)
+
+
 def test_two_normals_statistic_ignores_place_and_scale_and_finds_groups():
     rng = np.random.default_rng(2)
     normal = rng.normal(size=(200, 60))
