@@ -1,5 +1,6 @@
 """What the benchmarks share: contenders take turns, ratios to a named baseline, results in `outputs/benchmarks`."""
 
+import copy
 import multiprocessing
 import os
 from collections.abc import Callable, Mapping
@@ -30,7 +31,7 @@ class Apart:
 
     def __init__(self, make: Callable[..., Callable[[], object]], *arguments: object, allocator: bool = True, copies: int = 1):
         self.pools, self.threads = [_pool(allocator) for _ in range(copies)], max(cores() // copies, 1)
-        self.held = [pool.submit(_hold, make, arguments).result() for pool in self.pools]
+        self.held = [pool.submit(_hold, make, arguments, self.threads).result() for pool in self.pools]
 
     def __call__(self) -> None:
         for turn in [pool.submit(_turn, held, self.threads) for pool, held in zip(self.pools, self.held)]:
@@ -49,9 +50,11 @@ def _pool(allocator: bool) -> ProcessPoolExecutor:
 _held: list[Callable[[], object]] = []
 
 
-def _hold(make: Callable[..., Callable[[], object]], arguments: tuple[object, ...]) -> int:
+def _hold(make: Callable[..., Callable[[], object]], arguments: tuple[object, ...], threads: int) -> int:
     torch.manual_seed(0)
-    _held.append(make(*arguments))
+    torch.set_num_threads(threads)
+    # torch hands a tensor to another process by sharing its memory
+    _held.append(make(*copy.deepcopy(arguments)))
     return len(_held) - 1
 
 

@@ -60,8 +60,8 @@ def exported_gradient(model: nn.Module, size: int, classes: int, threads: int, r
     images, weights = torch.rand(rows, 3, size, size), torch.rand(rows, classes)
     program = torch.export.export(gradient_graph(model, images, weights), (images, weights))
     # openvino.convert_model does the same and reports its use over the network
-    frontend = FrontEndManager().load_by_framework("pytorch")
-    converted = frontend.convert(frontend.load(TorchFXPythonDecoder.from_exported_program(program)))
+    frontend, decoder = FrontEndManager().load_by_framework("pytorch"), TorchFXPythonDecoder.from_exported_program(program)
+    converted = frontend.convert(frontend.load(decoder))
     # with shapes that are not said to be fixed, nothing is fused
     converted.reshape({place: list(given.shape) for place, given in zip(converted.inputs, (images, weights))})
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
