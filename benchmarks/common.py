@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from kdig import latency
 from kdig.latency import Key
 from kdig.reproduce import ALLOCATOR
-from kdig.runs import cores
+from kdig.runs import cores, exit_with_parent
 from kdig.settings import outputs_of
 
 OUTPUTS = outputs_of("benchmarks")
@@ -41,7 +41,7 @@ class Apart:
 def _pool(allocator: bool) -> ProcessPoolExecutor:
     """A new process."""
     others = {name: value for name, value in os.environ.items() if name not in ALLOCATOR}
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), exit_with_parent)
     with patch.dict(os.environ, others | (ALLOCATOR if allocator else {}), clear=True):
         pool.submit(cores).result()  # it starts now
     return pool

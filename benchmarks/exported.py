@@ -4,6 +4,7 @@ Not part of kdig: see README.md beside this file.
 """
 
 import copy
+import logging
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -57,6 +58,7 @@ def exported_gradient(model: nn.Module, size: int, classes: int, threads: int, r
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
+    logging.disable(logging.WARNING)  # it warns, with tracebacks, of operations that are not there
     images, weights = torch.rand(rows, 3, size, size), torch.rand(rows, classes)
     program = torch.export.export(gradient_graph(model, images, weights), (images, weights))
     # openvino.convert_model does the same and reports its use over the network
