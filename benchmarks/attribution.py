@@ -1,14 +1,15 @@
 """Integrated gradients: kdig's path against Captum, in turns; and how few steps give the same overlay.
 
 Baselines: Captum called as the paper's released script calls it (batches of 8, all steps in one pass), and Captum at the best of
-several `internal_batch_size`s, in a process with glibc's own allocator settings. Floor: the network's convolutions alone.
-Network: the teacher at width 1, trained briefly on digits, or `--weights`.
+several `internal_batch_size`s, in a process with glibc's own allocator settings. Floors: the network's convolutions alone, and as
+many multiplications in matrix products. Network: the teacher at width 1, trained briefly on digits, or `--weights`.
 """
 
 import argparse
 import copy
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -19,23 +20,26 @@ from exported import AVAILABLE, exported_gradient
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
-from kdig import data
+from kdig import KdigError, data, latency
 from kdig.attribution import attribution_map, baseline_point, captum_gradients, integrated_gradients
 from kdig.augment import overlay
 from kdig.losses import DistillationLoss
-from kdig.models import mobilenet_v2, with_normalisation
+from kdig.models import load_released_checkpoint, mobilenet_v2, with_normalisation
 from kdig.runs import Workspace, cores
 from kdig.signals import IGDataset, Teacher
 from kdig.training import Recipe, accuracy, fit, predict
 
-CAPTUM, BEST, FLOOR = "captum, as released", "captum, internal_batch_size", "floor: torch's convolutions alone, 50 rows"
+CAPTUM, BEST = "captum, as released", "captum, internal_batch_size"
+CONVOLUTIONS, PRODUCTS = "floor: torch's convolutions alone, 50 rows", "floor: as many multiplications in matrix products"
 GRAPH = "gradient exported to OpenVINO (not in kdig)"
 
 
 def trained_teacher(weights: str | None, device: str) -> tuple[Teacher, str]:
-    """The network of a store's file, or one that is trained on digits now; and what it is, in words."""
+    """A released student, the network of a store's file, or one that is trained on digits now; and what it is, in words."""
     if weights:
         path = Path(weights).resolve()
+        with suppress(KdigError):  # the released code feeds pictures in [0, 1] as they are
+            return Teacher(load_released_checkpoint(path), [0.0] * 3, [1.0] * 3, device), f"released student {path.stem}"
         return Workspace(path.parents[1], device=device).load_weights(path.stem), f"weights {path.stem}"
     digits = data.load_dataset("digits", Path(), 32)
     torch.manual_seed(0)
@@ -94,16 +98,29 @@ def convolutions(teacher: Teacher, x: Tensor, steps: int, rows: int) -> Callable
     return call
 
 
-def contenders(teacher: Teacher, x: Tensor, y: Tensor, steps: int, sizes: list[int]) -> dict[str, Apart]:
-    """All but the two that say so have the allocator that a user would have: Captum of a script, kdig of `make reproduce`."""
+def products(teacher: Teacher, x: Tensor, steps: int, side: int = 1024) -> Callable[[], None]:
+    """What the processor needs: as many multiplications as the network has, forward and to its input, in square products."""
+    count = round(2 * latency.macs(teacher.net, x.shape[-1]) * len(x) * steps / side**3)
+    square = torch.rand(side, side, device=x.device)
+    into = torch.empty_like(square)
+
+    def call() -> None:
+        for _ in range(max(count, 1)):
+            torch.mm(square, square, out=into)
+
+    return call
+
+
+def contenders(teacher: Teacher, x: Tensor, y: Tensor, steps: int, sizes: list[int], graph: bool) -> dict[str, Apart]:
+    """All but the one that says so have the allocator that a user would have: Captum of a script, kdig of `make reproduce`."""
     given = (teacher, x, y, steps)
-    calls = {CAPTUM: Apart(captum, *given, None, allocator=False), f"{CAPTUM}, kdig's allocator": Apart(captum, *given, None)}
+    calls = {CAPTUM: Apart(captum, *given, None, allocator=False)}
     calls |= {f"{BEST} {n}": Apart(captum, *given, n, allocator=False) for n in sizes}
     calls |= {f"{BEST} {sizes[0]}, kdig's allocator": Apart(captum, *given, sizes[0])}
     calls |= {f"kdig, autograd, chunk {n}": Apart(ours, *given, n) for n in sizes}
-    if AVAILABLE and teacher.device == "cpu":
+    if graph:
         calls[GRAPH] = Apart(by_graph, *given)
-    return calls | {FLOOR: Apart(convolutions, teacher, x, steps, 50)}
+    return calls | {CONVOLUTIONS: Apart(convolutions, teacher, x, steps, 50), PRODUCTS: Apart(products, teacher, x, steps)}
 
 
 def errors(teacher: Teacher, x: Tensor, y: Tensor, steps: int, graph: Callable[[], Tensor] | None) -> pd.DataFrame:
@@ -118,7 +135,10 @@ def errors(teacher: Teacher, x: Tensor, y: Tensor, steps: int, graph: Callable[[
 
 
 def steps_table(teacher: Teacher, x: Tensor, y: Tensor, counts: list[int], reference: int) -> pd.DataFrame:
-    """How far overlays at few steps are from those at `reference` steps, in levels of 8-bit pictures (exponent 1)."""
+    """How far overlays at few steps are from those at `reference` steps, in levels of 8-bit pictures (exponent 1).
+
+    The time goes with the steps (`growth.py`): a tenth of the steps saves nine tenths.
+    """
     point, ones = baseline_point("black", (0.5,) * 3, x), torch.ones(len(x), device=x.device)
 
     def overlaid(steps: int) -> Tensor:
@@ -128,18 +148,21 @@ def steps_table(teacher: Teacher, x: Tensor, y: Tensor, counts: list[int], refer
     exact, rows = overlaid(reference), []
     for steps in counts:
         off = (overlaid(steps) - exact).abs()
-        rows.append({"steps": steps, "mean_levels": off.mean().item(), "max_levels": off.max().item()})
+        rows.append({"steps": steps, "gradients_saved": 100 * (1 - steps / max(counts))})
+        rows[-1] |= {"mean_levels": off.mean().item(), "max_levels": off.max().item()}
         rows[-1]["within_half_a_level"] = 100 * (off <= 0.5).float().mean().item()
     return pd.DataFrame(rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", help="a network of a profile's store, outputs/<profile>/weights/<hash>.pt")
+    parser.add_argument("--weights", help="a released student, or a network of a store: outputs/<profile>/weights/<hash>.pt")
+    parser.add_argument("--name", default="attribution", help="what the tables' and the figure's names begin with")
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--root", default="data", help="folder that holds the pictures")
     parser.add_argument("--size", type=int, default=32, help="pixels a side")
-    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--images", type=int, default=8, help="test pictures of one turn")
+    parser.add_argument("--overlays", type=int, default=32, help="test pictures for overlays against steps")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", type=int, nargs="+", default=[25, 50, 100], help="rows of one backward pass")
@@ -148,22 +171,29 @@ def main() -> None:
     torch.set_num_threads(cores())
     teacher, trained = trained_teacher(options.weights, options.device)
     pictures = data.load_dataset(options.dataset, Path(options.root), options.size)
-    few = pictures.test.select(torch.arange(options.images))
-    x, y = few.images.to(options.device) / 255, few.labels.to(options.device)
-    about = f"Test pictures: {len(x)} of {pictures.label}; {options.steps} steps, teacher {trained}."
-    graph, start = None, time.perf_counter()
+
+    def some(count: int) -> tuple[Tensor, Tensor, str]:
+        few = pictures.test.select(torch.arange(count))
+        about = f"{pictures.label}, {len(few)} test pictures of {options.size} x {options.size}; network: {trained}"
+        return few.images.to(options.device) / 255, few.labels.to(options.device), about
+
+    x, y, about = some(options.images)
+    about, graph, start = f"{options.steps} steps; {about}.", None, time.perf_counter()
     if AVAILABLE and options.device == "cpu":
         graph = by_graph(teacher, x, y, options.steps)
         about += f" Exporting the gradient took {time.perf_counter() - start:.0f} s once, not counted."
     off = errors(teacher, x, y, options.steps, graph)
-    show(off, "attribution_errors", f"Relative distance from Captum in float64. {about}", options.device)
+    show(off, f"{options.name}_errors", f"Relative distance from Captum in float64. {about}", options.device)
     error = off.set_index("of").relative_error
     assert error["kdig, float64"] < 1e-6, "kdig computes something else than Captum"
     assert error["kdig, float32"] < 2 * error["captum, float32"] + 1e-6, "kdig rounds worse than Captum"
-    frame = compare(contenders(teacher, x, y, options.steps, options.sizes), CAPTUM, len(x), "images/s", options.rounds)
-    publish(frame, "attribution", "images/s", CAPTUM, f"Integrated gradients. {about}", options.device)
+    calls = contenders(teacher, x, y, options.steps, options.sizes, graph is not None)
+    frame = compare(calls, CAPTUM, len(x), "images/s", options.rounds)
+    publish(frame, options.name, "images/s", CAPTUM, f"Integrated gradients. {about}", options.device)
+    x, y, about = some(options.overlays)
     table = steps_table(teacher, x, y, [3, 5, 8, 10, 15, 20, 30, 50], 200).round(3)
-    show(table, "attribution_steps", f"Overlays of few Gauss-Legendre steps against 200, in levels of 255. {about}", options.device)
+    caption = f"Overlays of few Gauss-Legendre steps against 200, in levels of 255. {about}."
+    show(table, f"{options.name}_steps", caption, options.device)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ class Apart:
     """A contender in processes of its own, `copies` of them, which share the cores; calling it makes one turn of each.
 
     What another one leaves in a heap would change its speed. `make(*arguments)` is called there once, and what it returns at each
-    turn. `allocator`: with the settings of `make reproduce`,
-    which take effect when a process starts; or else with those that a user's own script meets.
+    turn. `allocator`: with the settings of `make reproduce`, which take effect when a process starts; or else with those that a
+    user's own script meets.
     """
 
     def __init__(self, make: Callable[..., Callable[[], object]], *arguments: object, allocator: bool = True, copies: int = 1):
