@@ -14,9 +14,8 @@ from matplotlib import pyplot as plt
 
 from kdig import latency
 from kdig.latency import Key
-from kdig.reproduce import ALLOCATOR
 from kdig.runs import cores, exit_with_parent
-from kdig.settings import outputs_of
+from kdig.settings import ALLOCATOR, outputs_of
 
 OUTPUTS = outputs_of("benchmarks")
 
@@ -25,32 +24,34 @@ class Apart:
     """A contender in processes of its own, `copies` of them, which share the cores; calling it makes one turn of each.
 
     What another one leaves in a heap would change its speed. `make(*arguments)` is called there once, and what it returns at each
-    turn. `allocator`: with the settings of `make reproduce`, which take effect when a process starts; or else with those that a
-    user's own script meets.
+    turn. `tuned`: with the settings of `make reproduce` (the allocator's, which take effect when a process starts; convolutions in
+    float32 proper); or else with those that a user's own script meets (glibc's; on a GPU, convolutions in TF32).
     """
 
-    def __init__(self, make: Callable[..., Callable[[], object]], *arguments: object, allocator: bool = True, copies: int = 1):
-        self.pools, self.threads = [_pool(allocator) for _ in range(copies)], max(cores() // copies, 1)
-        self.held = [pool.submit(_hold, make, arguments, self.threads).result() for pool in self.pools]
+    def __init__(self, make: Callable[..., Callable[[], object]], *arguments: object, tuned: bool = True, copies: int = 1):
+        self.pools, self.threads = [_pool(tuned) for _ in range(copies)], max(cores() // copies, 1)
+        starting = [pool.submit(_hold, make, arguments, self.threads, tuned) for pool in self.pools]
+        self.held = [start.result() for start in starting]
 
     def __call__(self) -> None:
         for turn in [pool.submit(_turn, held, self.threads) for pool, held in zip(self.pools, self.held)]:
             turn.result()
 
 
-def _pool(allocator: bool) -> ProcessPoolExecutor:
+def _pool(tuned: bool) -> ProcessPoolExecutor:
     """A new process."""
     others = {name: value for name, value in os.environ.items() if name not in ALLOCATOR}
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), exit_with_parent)
-    with patch.dict(os.environ, others | (ALLOCATOR if allocator else {}), clear=True):
-        pool.submit(cores).result()  # it starts now
+    with patch.dict(os.environ, others | (ALLOCATOR if tuned else {}), clear=True):
+        pool.submit(cores)  # it starts now
     return pool
 
 
 _held: list[Callable[[], object]] = []
 
 
-def _hold(make: Callable[..., Callable[[], object]], arguments: tuple[object, ...], threads: int) -> int:
+def _hold(make: Callable[..., Callable[[], object]], arguments: tuple[object, ...], threads: int, tuned: bool) -> int:
+    torch.backends.cudnn.allow_tf32 = not tuned
     torch.manual_seed(0)
     torch.set_num_threads(threads)
     # torch hands a tensor to another process by sharing its memory
@@ -97,7 +98,7 @@ def compare(calls: Mapping[str, Callable[[], object]], baseline: str, work: floa
 def summary(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
     """Median, lower and upper quartile over rounds: `unit`, and the ratio to the baseline."""
     groups = frame.groupby("contender", sort=False)
-    columns = {unit: (unit, "median")}
+    columns = {"seconds": ("seconds", "median"), unit: (unit, "median")}
     for name, share in (("ratio", 0.5), ("ratio_q25", 0.25), ("ratio_q75", 0.75)):
         columns[name] = ("ratio", lambda values, share=share: values.quantile(share))
     return groups.agg(**columns).reset_index()

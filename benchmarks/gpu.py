@@ -1,14 +1,17 @@
 """One GPU: many seeds of a student at once, and attribution maps of a whole training set. One command: `python benchmarks/gpu.py`.
 
-Contenders for training: the conventional loop of `training.py` and kdig's loop, one seed each; kdig's loop in several processes;
-S seeds side by side (`kdig.ensemble`), as they are, recorded in a CUDA graph, and with bfloat16 activations; S seeds with a graph
-and a stream each. All draw their own pictures for every seed, crop and flip them, and step by cross-entropy. On a CPU there are no
-graphs and no streams; everything else runs, slowly.
+Contenders for training: the conventional loop of `training.py`, also with loader workers, and kdig's loop, one seed each; kdig's
+loop in several processes; S seeds side by side (`kdig.ensemble`), as they are, recorded in a CUDA graph, and with bfloat16
+activations; S seeds with a graph and a stream each. All draw their own pictures for every seed, crop and flip them, and step by
+cross-entropy. Each takes turns with the baseline and is gone before the next comes, so that one at a time fills the card; what is
+measured is written at once. On a CPU there are no graphs and no streams; everything else runs, slowly.
 """
 
 import argparse
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pandas as pd
 import torch
@@ -40,11 +43,13 @@ class Seeds:
             group["capturable"] = images.is_cuda  # steps counted on the device, as a graph needs
         self.drawn = torch.zeros(4, seeds * batch, dtype=torch.int64, device=images.device)  # rows, dy, dx, flip
 
-    def draw(self, generator: torch.Generator) -> None:
-        """The next batch of every seed, in one copy to the tensor that `step` reads."""
+    def draw(self, steps: int, generator: torch.Generator) -> Tensor:
+        """The next batches of every seed (steps, 4, S N), in one copy to the device, which waits for it; `step` reads `drawn`."""
         count = self.drawn.shape[1]
-        rows, views = torch.randint(len(self.labels), (count,), generator=generator), draw_views(count, 4, True, generator)
-        self.drawn.copy_(torch.stack([rows, views.dy, views.dx, views.flip.long()]))
+        rows = torch.randint(len(self.labels), (steps * count,), generator=generator)
+        views = draw_views(steps * count, 4, True, generator)
+        drawn = torch.stack([rows, views.dy, views.dx, views.flip.long()])
+        return drawn.view(4, steps, count).transpose(0, 1).contiguous().to(self.drawn.device)
 
     def step(self) -> None:
         rows, dy, dx, flip = self.drawn
@@ -77,10 +82,11 @@ def turns(seeds: Sequence[Seeds], recorded: bool, steps: int) -> Callable[[], No
     streams = [torch.cuda.Stream() if cuda and len(seeds) > 1 else None for _ in seeds]
 
     def call() -> None:
-        for _ in range(steps):
-            for one, step, stream in zip(seeds, calls, streams):
+        plans = [one.draw(steps, generator) for one in seeds]
+        for i in range(steps):
+            for one, step, stream, plan in zip(seeds, calls, streams, plans):
                 with torch.cuda.stream(stream):
-                    one.draw(generator)
+                    one.drawn.copy_(plan[i])
                     step()
         if cuda:
             torch.cuda.synchronize()
@@ -88,37 +94,59 @@ def turns(seeds: Sequence[Seeds], recorded: bool, steps: int) -> Callable[[], No
     return call
 
 
-def training_table(options: argparse.Namespace, images: Tensor, labels: Tensor) -> None:
+def side_by_side(
+    level: int, sizes: list[int], pictures: tuple[Tensor, Tensor], batch: int, reduced: bool, recorded: bool, steps: int
+) -> Callable[[], None]:
+    """Ensembles of so many seeds each, which advance at once."""
+    return turns([Seeds(level, size, *pictures, batch, reduced) for size in sizes], recorded, steps)
+
+
+Contender = tuple[str, int, Callable[[], Callable[[], object]]]  # its name, how many seeds it trains, what makes its call
+
+
+def contenders(options: argparse.Namespace, images: Tensor, labels: Tensor) -> Iterator[Contender]:
+    """All but the baseline. Nothing is made before it is asked for."""
     level, batch, steps, device = options.level, options.batch, options.steps, options.device
-    on_device, work = (images.to(device), labels.to(device)), batch * steps
-    few = (images[:work].clone(), labels[:work].clone(), batch)
-    calls: dict[str, Callable[[], object]] = {
-        BASELINE: conventional(student(level), *few, steps, device),
-        "kdig, one seed": ours(student(level), *few, device),
-    }
+    few = (student(level), images[: batch * steps].clone(), labels[: batch * steps].clone(), batch, device)
+    for count in options.workers:
+        yield f"{BASELINE}, {count} loader workers", 1, partial(Apart, conventional, *few, 1, count, tuned=False)
+    yield "kdig, one seed", 1, partial(Apart, ours, *few)
     for count in options.processes:
-        calls[f"{count} processes"] = Apart(ours, student(level), *few, device, copies=count)
-    cuda = on_device[0].is_cuda
-    each = "a graph and a stream each" if cuda else "in turns"
+        yield f"{count} processes", count, partial(Apart, ours, *few, copies=count)
+    pictures = (images.to(device), labels.to(device))
     for count in options.seeds:
+        ways = {"": ([count], False), ", in turns": ([1] * count, False)}
+        if pictures[0].is_cuda:
+            ways = {"": ([count], False), ", recorded": ([count], True), ", a graph and a stream each": ([1] * count, True)}
         for name, reduced in (("float32", False), ("bfloat16", True)):
-            for recorded in (False, True) if cuda else (False,):
-                beside = Seeds(level, count, *on_device, batch, reduced)
-                calls[f"{count} seeds, {name}" + ", recorded" * recorded] = turns([beside], recorded, steps)
-            alone = [Seeds(level, 1, *on_device, batch, reduced) for _ in range(count)]
-            calls[f"{count} seeds, {name}, {each}"] = turns(alone, cuda, steps)
-    frame = compare(calls, BASELINE, work, "images/s", options.rounds)
-    many = frame.contender.str.extract(r"^(\d+) (?:seeds|processes)", expand=False).astype(float).fillna(1)
-    frame["images/s"], frame["ratio"] = frame["images/s"] * many, frame.ratio * many
-    about = (
-        f"Student level {level}, batches of {batch} a seed, {options.size} x {options.size} pixels; images/s of all seeds together."
-    )
-    publish(frame, "gpu_training", "images/s", BASELINE, about, device)
-    rates = frame.groupby("contender", sort=False)["images/s"].median()
-    hours = 240 * 100 * 40_000 / rates / 3600
-    table = pd.DataFrame({"contender": rates.index, "images/s": rates.to_numpy(), "hours": hours.to_numpy()}).round(3)
+            for how, (sizes, recorded) in ways.items():
+                make = partial(side_by_side, level, sizes, pictures, batch, reduced, recorded, steps)
+                yield f"{count} seeds, {name}{how}", count, make
+
+
+def training_table(options: argparse.Namespace, images: Tensor, labels: Tensor) -> None:
+    """Every contender against the baseline, two at a time; the tables hold all that are done."""
+    work, frames = options.batch * options.steps, []
+    few = (images[:work].clone(), labels[:work].clone(), options.batch, options.device)
+    baseline = Apart(conventional, student(options.level), *few, tuned=False)
+    about = f"Student level {options.level}, batches of {options.batch} a seed, {options.size} x {options.size} pixels"
+    for name, seeds, make in contenders(options, images, labels):
+        frame = compare({BASELINE: baseline, name: make()}, BASELINE, work, "images/s", options.rounds)
+        frame.loc[frame.contender == name, ["images/s", "ratio"]] *= seeds
+        frames.append(frame)
+        torch.cuda.empty_cache()
+        done = pd.concat(frames)
+        caption = f"{about}; images/s of all seeds together. On a GPU, TF32 in '{BASELINE}' only."
+        publish(done, "gpu_training", "images/s", BASELINE, caption, options.device)
+        monte_carlo(done, options.device)
+
+
+def monte_carlo(frame: pd.DataFrame, device: str) -> None:
+    """What the paper's runs would take at each contender's rate."""
+    table = frame.groupby("contender", sort=False)["images/s"].median().reset_index()
+    table["hours"] = 240 * 100 * 40_000 / table["images/s"] / 3600
     about = "Hours for the steps of the paper's Monte Carlo (240 runs x 100 epochs x 40,000 pictures), without teacher and scoring."
-    show(table, "gpu_monte_carlo", about, device)
+    show(table.round(3), "gpu_monte_carlo", about, device)
 
 
 def maps(options: argparse.Namespace, images: Tensor, labels: Tensor) -> None:
@@ -147,6 +175,7 @@ def main() -> None:
     parser.add_argument("--level", type=int, default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--processes", type=int, nargs="*", default=[8])
+    parser.add_argument("--workers", type=int, nargs="*", default=[8], help="loader workers of the conventional loop")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--size", type=int, default=32)
@@ -156,11 +185,17 @@ def main() -> None:
     parser.add_argument("--block", type=int, default=250)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
+    if max(options.seeds) > 32:
+        parser.error("--seeds: at most 32, as many streams as torch has; graphs that run at once must not share one")
+    if max(options.batch * options.steps, options.block) > options.images:
+        parser.error("--images: fewer than a turn of --steps batches of --batch, or than a --block of maps")
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # queues for as many streams; before the device is first used
     torch.manual_seed(0)
     images = torch.randint(256, (options.images, 3, options.size, options.size), dtype=torch.uint8)
     labels = torch.randint(10, (options.images,))
     roofline(options.level, options.size, options.device)
     maps(options, images, labels)
+    torch.backends.cudnn.benchmark = True  # in this process only: seeds side by side have unusual shapes
     training_table(options, images, labels)
 
 

@@ -1,6 +1,10 @@
-"""What a device allows at most for training a student, from the bytes and operations of its layers."""
+"""What a device's memory and arithmetic allow for training a student, from the bytes and operations of its layers.
 
-from collections.abc import Sequence
+An estimate: every layer through memory. Kernels that join layers, or caches that hold activations, can pass it.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pandas as pd
 import torch
@@ -34,21 +38,22 @@ def traffic(level: int, size: int) -> dict[str, float]:
 
 
 def roofline(level: int, size: int, device: str) -> None:
-    """What memory and arithmetic of this device allow, by one copy and one matrix product; writes `roofline.csv`."""
-    moved = traffic(level, size)
+    """Memory's speed by copies, arithmetic's by matrix products, in float32 and on a GPU in bfloat16, too: `roofline.csv`."""
+    moved, rows = traffic(level, size), []
     big, other = (torch.ones(2**28 if device != "cpu" else 2**24, device=device) for _ in range(2))
-    side = 4096 if device != "cpu" else 512
-    square = torch.rand(side, side, device=device)
-    calls = {"copy": lambda: other.copy_(big)[0].item(), "product": lambda: (square @ square)[0, 0].item()}
-    times = in_turns(calls, 10).median()
-    bandwidth, rate = 8 * big.numel() / times["copy"], 2 * side**3 / times["product"]
-    rows = [
-        {"what": "bytes an image, layer by layer", "value": moved["bytes"]},
-        {"what": "operations an image", "value": moved["flops"]},
-        {"what": "memory bandwidth, bytes/s (copy)", "value": bandwidth},
-        {"what": "float32 operations/s (matrix product)", "value": rate},
-        {"what": "images/s that the bandwidth allows", "value": bandwidth / moved["bytes"]},
-        {"what": "images/s that the arithmetic allows", "value": rate / moved["flops"]},
-    ]
-    caption = f"Roofline of training student level {level} at {size} x {size} pixels, float32, activations moved layer by layer."
+    bandwidth = 8 * big.numel() / seconds(lambda: other.copy_(big)[0])
+    for kind in (torch.float32, torch.bfloat16)[: 1 if device == "cpu" else 2]:
+        side = 4096 if device != "cpu" else 1024
+        square = torch.rand(side, side, device=device, dtype=kind)
+        rate = 2 * side**3 / seconds(partial(torch.matmul, square, square))
+        moves = moved["bytes"] * kind.itemsize / 4
+        rows.append({"kind": str(kind).removeprefix("torch."), "bytes_an_image": moves, "operations_an_image": moved["flops"]})
+        rows[-1] |= {"bytes_per_second": bandwidth, "operations_per_second": rate}
+        rows[-1] |= {"images_per_second_by_memory": bandwidth / moves, "images_per_second_by_arithmetic": rate / moved["flops"]}
+    caption = f"Roofline of training student level {level} at {size} x {size} pixels, activations moved layer by layer."
     show(pd.DataFrame(rows).round(1), "roofline", caption, device)
+
+
+def seconds(call: Callable[[], Tensor]) -> float:
+    """Of one call: the least of five rounds of ten."""
+    return min(in_turns({"": lambda: [call() for _ in range(10)][-1].flatten()[0].item()}, 5)[""]) / 10

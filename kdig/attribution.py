@@ -34,7 +34,7 @@ def autograd_gradient(model: nn.Module, output: Output) -> Gradient:
     score = target_score(model, output)
 
     def gradient(images: Tensor, targets: Tensor) -> Tensor:
-        rows = images.contiguous(memory_format=torch.channels_last).requires_grad_()
+        rows = images.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
         with torch.enable_grad():
             selected = score(rows).gather(1, targets[:, None]).sum()
         return torch.autograd.grad(selected, rows)[0]
@@ -65,13 +65,12 @@ def integrated_gradients(
     if model.training:
         raise ValueError("integrated gradients needs model.eval(): batch norm in training mode mixes the pictures of a batch")
     gradient = gradient or autograd_gradient(model, output)
-    sizes, betas = (torch.tensor(list(f(steps)), dtype=images.dtype) for f in approximation_parameters(rule))
+    sizes, betas = (images.new_tensor(list(f(steps))).view(-1, 1, 1, 1) for f in approximation_parameters(rule))
     difference = images - point
     gradients = torch.zeros_like(images)
-    picture = torch.arange(len(images)).repeat_interleave(steps)
-    for rows in torch.arange(len(picture)).split(chunk):
-        index, step = picture[rows].to(images.device), (rows % steps).to(sizes.device)
-        beta, size = (v[step].view(-1, 1, 1, 1).to(images.device) for v in (betas, sizes))
+    for rows in torch.arange(len(images) * steps, device=images.device).split(chunk):
+        index, step = rows // steps, rows % steps
+        beta, size = betas[step], sizes[step]
         gradients.index_add_(0, index, gradient(point + beta * difference[index], targets[index]) * size)
     return gradients * difference
 

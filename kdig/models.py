@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torchvision.models import MobileNetV2
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation
-from torchvision.transforms import v2
 
 from kdig import KdigError
 
@@ -110,9 +109,24 @@ def count_layers(net: nn.Module) -> int:
     return sum(isinstance(module, (nn.Conv2d, nn.Linear)) for module in net.modules())
 
 
+class Normalise(nn.Module):
+    """(x - mean) / std for each colour. torchvision's transform sends both to the device and waits for it at every call."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float64).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.sub(self.mean.to(images.dtype)).div_(self.std.to(images.dtype))
+
+
 def with_normalisation(net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
     """`net` behind a layer that normalises pictures in [0, 1], so that every model takes the same input."""
-    return nn.Sequential(v2.Normalize(list(mean), list(std)), net)
+    return nn.Sequential(Normalise(mean, std).to(next(net.parameters()).device), net)
 
 
 class AttentionTap:

@@ -4,12 +4,14 @@ import tarfile
 import pytest
 import torch
 from conftest import SHARED
+from torchvision.transforms import v2
 
 from kdig import KdigError
 from kdig.data import load_dataset
 from kdig.models import (
     LEVELS,
     AttentionTap,
+    Normalise,
     ResNet20,
     build,
     count_layers,
@@ -131,3 +133,11 @@ def test_rivals_have_the_students_size(rival):
     width = equal_width(rival, wanted)
     assert wanted <= count_parameters(build(0, 10, width, rival)) < 1.1 * wanted  # channels come in eights
     assert count_parameters(build(0, 10, width - 0.01, rival)) < wanted
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_normalises_as_torchvision_does_and_holds_no_state(dtype):
+    mean, std = [0.4914, 0.4822, 0.4465], [0.2471, 0.2435, 0.2616]
+    layer, images = Normalise(mean, std), torch.rand(2, 3, 4, 4, dtype=dtype)
+    assert torch.equal(layer(images), v2.functional.normalize(images, mean, std))
+    assert not layer.state_dict()
