@@ -8,7 +8,7 @@ alone, and as many multiplications in matrix products. Network: the teacher at w
 
 import argparse
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -117,17 +117,26 @@ def products(teacher: Teacher, x: Tensor, steps: int, side: int = 1024) -> Calla
     return call
 
 
-def contenders(teacher: Teacher, x: Tensor, y: Tensor, steps: int, sizes: list[int]) -> dict[str, Callable[[], object]]:
-    """Captum's have a script's settings and kdig's its own, but for Captum on the network that kdig prepares."""
-    given, most = (teacher, x, y, steps), sizes[-1]
-    calls: dict[str, Callable[[], object]] = {CAPTUM: Apart(captum, *given, None, tuned=False)}
-    calls |= {f"{SIZED} {n}": Apart(captum, *given, n, tuned=False) for n in sizes}
-    calls |= {f"{SIZED} {most}, kdig's network and settings": Apart(prepared, *given, most)}
-    calls |= {f"kdig, chunk {n}": Apart(ours, *given, n) for n in sizes}
-    if AVAILABLE and teacher.device == "cpu":
-        calls[GRAPH] = Apart(by_graph, *given)
-    floors = {f"{CONVOLUTIONS}, {most} rows": Apart(convolutions, teacher, x, steps, most), PRODUCTS: products(teacher, x, steps)}
-    return calls | floors
+Calls = dict[str, Callable[[], object]]
+
+
+def contenders(teacher: Teacher, x: Tensor, y: Tensor, steps: int, sizes: list[int]) -> Iterator[Calls]:
+    """Groups that meet the first baseline, one after the other: all at once would fill a memory of 24 GB and slow each other down.
+
+    Captum has a script's settings and kdig its own, but for Captum on the network that kdig prepares.
+    """
+    given = (teacher, x, y, steps)
+    for n in sizes:
+        group: Calls = {f"{SIZED} {n}": Apart(captum, *given, n, tuned=False)}
+        group[f"{SIZED} {n}, kdig's network and settings"] = Apart(prepared, *given, n)
+        group[f"kdig, chunk {n}"] = Apart(ours, *given, n)
+        yield group
+        group.clear()  # its processes end
+    rows = sizes[-1]
+    group = {GRAPH: Apart(by_graph, *given)} if AVAILABLE and teacher.device == "cpu" else {}
+    group[f"{CONVOLUTIONS}, {rows} rows"] = Apart(convolutions, teacher, x, steps, rows)
+    group[PRODUCTS] = products(teacher, x, steps)
+    yield group
 
 
 def errors(teacher: Teacher, x: Tensor, y: Tensor, steps: int) -> pd.DataFrame:
@@ -183,10 +192,11 @@ def main() -> None:
 
     x, y, about = some(options.images)
     about = f"{options.steps} steps; {about}."
-    calls = contenders(teacher, x, y, options.steps, options.sizes)
-    frame = compare(calls, CAPTUM, len(x), "images/s", options.rounds)
+    baseline = {CAPTUM: Apart(captum, teacher, x, y, options.steps, None, tuned=False)}
+    groups = contenders(teacher, x, y, options.steps, options.sizes)
+    frames = [compare(baseline | group, CAPTUM, len(x), "images/s", options.rounds) for group in groups]
     prepares = "Folding and exporting, once for a network, are not counted."
-    publish(frame, options.name, "images/s", CAPTUM, f"Integrated gradients. {about} {prepares}", options.device)
+    publish(pd.concat(frames), options.name, "images/s", CAPTUM, f"Integrated gradients. {about} {prepares}", options.device)
     off = errors(teacher, x, y, options.steps)
     show(off, f"{options.name}_errors", f"Relative distance from Captum in float64. {about}", options.device)
     error = off.set_index("of").relative_error

@@ -42,7 +42,7 @@ def train_anew(count: int, engine: Engine = "inline", workers: int = 1) -> None:
 
 
 def by_images(counts: list[int]) -> dict[int, Callable[[], object]]:
-    """The teacher's logits for so many pictures, written to a cache."""
+    """A teacher's logits for so many pictures, written to a cache in blocks of 250."""
     data, teacher = load_dataset("digits", Path(), 32), Teacher(build(0, 10, 0.25).eval(), [0.0] * 3, [1.0] * 3)
     splits = {count: stratified(data.train, count) for count in counts}
 
@@ -98,7 +98,7 @@ def main() -> None:
             memory.append({"runs": runs, "peak_mib": round(pool.apply(peak_memory, (runs,)))})
     show(pd.DataFrame(memory), "memory", "Largest memory of a fresh process that trains so many runs one after the other.")
     experiments = {
-        "pictures": by_images([140, 280, 560, 1120]),
+        "pictures": by_images([250, 500, 1000]),
         "steps": by_steps([12, 24, 48, 96]),
         "runs": by_runs([2, 4, 8]),
         "workers": by_workers(options.workers, 8),
