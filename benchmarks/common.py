@@ -33,6 +33,11 @@ class Apart:
         starting = [pool.submit(_hold, make, arguments, self.threads, tuned) for pool in self.pools]
         self.held = [start.result() for start in starting]
 
+    def close(self) -> None:
+        """End the processes, and wait until they are gone."""
+        for pool in self.pools:
+            pool.shutdown()
+
     def __call__(self) -> None:
         for turn in [pool.submit(_turn, held, self.threads) for pool, held in zip(self.pools, self.held)]:
             turn.result()

@@ -2,9 +2,10 @@
 
 Contenders for training: the conventional loop of `training.py`, also with loader workers, and kdig's loop, one seed each; kdig's
 loop in several processes; S seeds side by side (`kdig.ensemble`), as they are, recorded in a CUDA graph, and with bfloat16
-activations; S seeds with a graph and a stream each. All draw their own pictures for every seed, crop and flip them, and step by
-cross-entropy. Each takes turns with the baseline and is gone before the next comes, so that one at a time fills the card; what is
-measured is written at once. On a CPU there are no graphs and no streams; everything else runs, slowly.
+activations; S seeds with a graph and a stream each. All crop and flip their pictures and step by cross-entropy; seeds have
+pictures and weights of their own, processes train the same. Each contender takes turns with the baseline and is gone before the
+next comes, so that one at a time fills the card; what is measured is written at once. On a CPU there are no graphs and no streams;
+everything else runs, slowly.
 """
 
 import argparse
@@ -29,19 +30,19 @@ from kdig.training import Recipe, make_optimizer
 
 
 class Seeds:
-    """S seeds of a student over the same pictures, each with its own order and crops; a step advances all of them."""
+    """Students of so many seeds over the same pictures, each with its own order and crops; a step advances all of them."""
 
-    def __init__(self, level: int, seeds: int, images: Tensor, labels: Tensor, batch: int, reduced: bool = False) -> None:
-        self.images, self.labels, self.shape, self.reduced = images, labels, (seeds, batch), reduced
+    def __init__(self, level: int, seeds: range, images: Tensor, labels: Tensor, batch: int, reduced: bool = False) -> None:
+        self.images, self.labels, self.shape, self.reduced = images, labels, (len(seeds), batch), reduced
         nets = []
-        for seed in range(seeds):
+        for seed in seeds:
             torch.manual_seed(seed)
             nets.append(student(level))
         self.net = Ensemble(nets).to(images.device, memory_format=torch.channels_last).train()
         self.optimizer = make_optimizer(self.net, Recipe())
         for group in self.optimizer.param_groups:
             group["capturable"] = images.is_cuda  # steps counted on the device, as a graph needs
-        self.drawn = torch.zeros(4, seeds * batch, dtype=torch.int64, device=images.device)  # rows, dy, dx, flip
+        self.drawn = torch.zeros(4, len(seeds) * batch, dtype=torch.int64, device=images.device)  # rows, dy, dx, flip
 
     def draw(self, steps: int, generator: torch.Generator) -> Tensor:
         """The next batches of every seed (steps, 4, S N), in one copy to the device, which waits for it; `step` reads `drawn`."""
@@ -95,10 +96,10 @@ def turns(seeds: Sequence[Seeds], recorded: bool, steps: int) -> Callable[[], No
 
 
 def side_by_side(
-    level: int, sizes: list[int], pictures: tuple[Tensor, Tensor], batch: int, reduced: bool, recorded: bool, steps: int
+    level: int, groups: list[range], pictures: tuple[Tensor, Tensor], batch: int, reduced: bool, recorded: bool, steps: int
 ) -> Callable[[], None]:
-    """Ensembles of so many seeds each, which advance at once."""
-    return turns([Seeds(level, size, *pictures, batch, reduced) for size in sizes], recorded, steps)
+    """An ensemble of each group of seeds; they advance at once."""
+    return turns([Seeds(level, seeds, *pictures, batch, reduced) for seeds in groups], recorded, steps)
 
 
 Contender = tuple[str, int, Callable[[], Callable[[], object]]]  # its name, how many seeds it trains, what makes its call
@@ -115,12 +116,13 @@ def contenders(options: argparse.Namespace, images: Tensor, labels: Tensor) -> I
         yield f"{count} processes", count, partial(Apart, ours, *few, copies=count)
     pictures = (images.to(device), labels.to(device))
     for count in options.seeds:
-        ways = {"": ([count], False), ", in turns": ([1] * count, False)}
+        together, apart = [range(count)], [range(seed, seed + 1) for seed in range(count)]
+        ways = {"": (together, False), ", in turns": (apart, False)}
         if pictures[0].is_cuda:
-            ways = {"": ([count], False), ", recorded": ([count], True), ", a graph and a stream each": ([1] * count, True)}
+            ways = {"": (together, False), ", recorded": (together, True), ", a graph and a stream each": (apart, True)}
         for name, reduced in (("float32", False), ("bfloat16", True)):
-            for how, (sizes, recorded) in ways.items():
-                make = partial(side_by_side, level, sizes, pictures, batch, reduced, recorded, steps)
+            for how, (groups, recorded) in ways.items():
+                make = partial(side_by_side, level, groups, pictures, batch, reduced, recorded, steps)
                 yield f"{count} seeds, {name}{how}", count, make
 
 
@@ -131,12 +133,16 @@ def training_table(options: argparse.Namespace, images: Tensor, labels: Tensor) 
     baseline = Apart(conventional, student(options.level), *few, tuned=False)
     about = f"Student level {options.level}, batches of {options.batch} a seed, {options.size} x {options.size} pixels"
     for name, seeds, make in contenders(options, images, labels):
-        frame = compare({BASELINE: baseline, name: make()}, BASELINE, work, "images/s", options.rounds)
+        torch.cuda.empty_cache()
+        call = make()
+        frame = compare({BASELINE: baseline, name: call}, BASELINE, work, "images/s", options.rounds)
+        if isinstance(call, Apart):
+            call.close()
+        del call  # and what it holds on the device
         frame.loc[frame.contender == name, ["images/s", "ratio"]] *= seeds
         frames.append(frame)
-        torch.cuda.empty_cache()
         done = pd.concat(frames)
-        caption = f"{about}; images/s of all seeds together. On a GPU, TF32 in '{BASELINE}' only."
+        caption = f"{about}; images/s of all seeds together. On a GPU, conventional loops have TF32, as by default."
         publish(done, "gpu_training", "images/s", BASELINE, caption, options.device)
         monte_carlo(done, options.device)
 
@@ -171,6 +177,7 @@ def maps(options: argparse.Namespace, images: Tensor, labels: Tensor) -> None:
 
 
 def main() -> None:
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # queues for as many streams; before anything asks for the device
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--level", type=int, default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[8, 16, 32])
@@ -189,7 +196,6 @@ def main() -> None:
         parser.error("--seeds: at most 32, as many streams as torch has; graphs that run at once must not share one")
     if max(options.batch * options.steps, options.block) > options.images:
         parser.error("--images: fewer than a turn of --steps batches of --batch, or than a --block of maps")
-    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # queues for as many streams; before the device is first used
     torch.manual_seed(0)
     images = torch.randint(256, (options.images, 3, options.size, options.size), dtype=torch.uint8)
     labels = torch.randint(10, (options.images,))

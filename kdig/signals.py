@@ -111,7 +111,8 @@ class Teacher:
     def explain(self, images: Tensor, labels: Tensor, spec: SignalSpec) -> Tensor:
         """Attribution maps (N, H, W) for the true labels, as `spec` asks."""
         point = baseline_point(spec.baseline, self.mean, images)
-        rows = 1250 if images.is_cuda else 96  # about 16 GB for the teacher at 32 x 32; fewer leave a GPU waiting for launches
+        # on a GPU about 16 GB for the teacher; fewer rows leave it waiting for launches
+        rows = max(96, 1250 * 32**2 // images[0, 0].numel()) if images.is_cuda else 96
         attributions = integrated_gradients(
             self.folded, images, labels, point, steps=spec.steps, rule=spec.rule, output=spec.output, chunk=rows
         )
