@@ -72,10 +72,15 @@ def by_workers(counts: list[int], runs: int) -> dict[int, Callable[[], object]]:
     return {count: partial(train_anew, runs, "local", count) for count in counts}
 
 
+def amount(name: str, numbers: pd.Series) -> pd.Series:
+    """How the time would go if it were linear: as the number, for workers as one over it."""
+    return numbers ** (-1.0 if name == "workers" else 1.0)
+
+
 def table(name: str, calls: dict[int, Callable[[], object]], rounds: int) -> pd.DataFrame:
     """Median seconds for each number, after one call of each."""
     times = in_turns(calls, rounds).median()
-    work = times.index.to_series() ** (-1.0 if name == "workers" else 1.0)
+    work = amount(name, times.index.to_series())
     growth = times / times.shift() / (work / work.shift())
     return pd.DataFrame({"what": name, "number": times.index, "seconds": times.to_numpy(), "growth": growth.to_numpy()})
 
@@ -84,6 +89,19 @@ def peak_memory(runs: int) -> float:
     """MiB that a fresh process has held at most after so many runs."""
     train_anew(runs)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def draw(times: pd.DataFrame, caption: str) -> None:
+    """Seconds against each number, and what they would be if they went with the work."""
+    free = {"sharex": False, "sharey": False}
+    grid = sns.relplot(times, x="number", y="seconds", col="what", kind="line", marker="o", height=3, facet_kws=free)
+    for what, axis in grid.axes_dict.items():
+        rows = times[times.what == what]
+        work = amount(what, rows.number)
+        axis.plot(rows.number, rows.seconds.iloc[0] * work / work.iloc[0], "--", color="0.5")
+        axis.set(xticks=rows.number, xlabel=what, ylabel="seconds", ylim=(0, None), title="")
+    OUTPUTS.figure(grid.figure, "growth", caption)
+    plt.close("all")
 
 
 def main() -> None:
@@ -105,12 +123,7 @@ def main() -> None:
     }
     times = pd.concat([table(name, calls, options.rounds) for name, calls in experiments.items()], ignore_index=True).round(3)
     caption = show(times, "growth", "Seconds against pictures (logits), steps (attribution), runs and workers.")
-    grid = sns.relplot(
-        times, x="number", y="seconds", col="what", kind="line", marker="o", height=3, facet_kws={"sharex": False, "sharey": False}
-    )
-    grid.set(xscale="log", yscale="log")
-    OUTPUTS.figure(grid.figure, "growth", caption)
-    plt.close("all")
+    draw(times, f"{caption} Dashed: linear from the first point.")
 
 
 if __name__ == "__main__":
