@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seeds", type=int, default=5, help="of the comparison of accuracies")
     parser.add_argument("--digits", type=int, default=640, help="training digits of that comparison")
-    parser.add_argument("--epochs", type=int, default=12, help="epochs of that comparison")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of that comparison")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     torch.set_num_threads(cores())  # for the caption
