@@ -59,18 +59,24 @@ def in_batches(method: Callable[..., Tensor], model: nn.Module, x: Tensor, y: Te
 def captum(teacher: Teacher, x: Tensor, y: Tensor, steps: int, internal: int | None) -> Callable[[], Tensor]:
     """The network as a script loads it: in torch's usual memory format, its parameters with gradient."""
     net = copy.deepcopy(teacher.net).to(memory_format=torch.contiguous_format).requires_grad_()
-    method = partial(captum_gradients, steps=steps, internal_batch_size=internal)
-    return partial(in_batches, method, with_normalisation(net, teacher.mean, teacher.std).eval(), x, y, 8)
+    return by_captum(with_normalisation(net, teacher.mean, teacher.std).eval(), x, y, steps, internal)
 
 
 def prepared(teacher: Teacher, x: Tensor, y: Tensor, steps: int, internal: int) -> Callable[[], Tensor]:
     """Captum on kdig's copy of the network."""
-    method = partial(captum_gradients, steps=steps, internal_batch_size=internal)
-    return partial(in_batches, method, teacher.folded, x.contiguous(memory_format=torch.channels_last), y, 8)
+    return by_captum(teacher.folded, x.contiguous(memory_format=torch.channels_last), y, steps, internal)
+
+
+def by_captum(model: nn.Module, x: Tensor, y: Tensor, steps: int, internal: int | None) -> Callable[[], Tensor]:
+    return partial(in_batches, partial(captum_gradients, steps=steps, internal_batch_size=internal), model, x, y, 8)
 
 
 def ours(teacher: Teacher, x: Tensor, y: Tensor, steps: int, chunk: int) -> Callable[[], Tensor]:
     return partial(in_batches, partial(integrated_gradients, steps=steps, chunk=chunk), teacher.folded, x, y, len(x))
+
+
+def exportable(teacher: Teacher) -> bool:
+    return AVAILABLE and teacher.device == "cpu"
 
 
 def by_graph(teacher: Teacher, x: Tensor, y: Tensor, steps: int) -> Callable[[], Tensor]:
@@ -131,7 +137,7 @@ def contenders(teacher: Teacher, x: Tensor, y: Tensor, steps: int, sizes: list[i
         for contender in group.values():
             contender.close()
     rows = sizes[-1]
-    group = {GRAPH: Apart(by_graph, *given)} if AVAILABLE and teacher.device == "cpu" else {}
+    group = {GRAPH: Apart(by_graph, *given)} if exportable(teacher) else {}
     group[f"{CONVOLUTIONS}, {rows} rows"] = Apart(convolutions, teacher, x, steps, rows)
     group[PRODUCTS] = Apart(products, teacher, x, steps)
     yield group
@@ -142,7 +148,7 @@ def errors(teacher: Teacher, x: Tensor, y: Tensor, steps: int) -> pd.DataFrame:
     exactly = Teacher(copy.deepcopy(teacher.net).double(), teacher.mean, teacher.std, teacher.device)
     exact = captum(exactly, x.double(), y, steps, 50)()
     found = {"captum, float32": captum(teacher, x, y, steps, 50)(), "kdig, float32": ours(teacher, x, y, steps, 50)()}
-    if AVAILABLE and teacher.device == "cpu":
+    if exportable(teacher):
         found["exported to OpenVINO, float32"] = by_graph(teacher, x, y, steps)()
     found["kdig, float64"] = ours(exactly, x.double(), y, steps, 50)()
     return pd.DataFrame([{"of": name, "relative_error": ((a - exact).norm() / exact.norm()).item()} for name, a in found.items()])

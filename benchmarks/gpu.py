@@ -105,16 +105,14 @@ def side_by_side(
 Contender = tuple[str, int, Callable[[], Callable[[], object]]]  # its name, how many seeds it trains, what makes its call
 
 
-def contenders(options: argparse.Namespace, images: Tensor, labels: Tensor) -> Iterator[Contender]:
-    """All but the baseline. Nothing is made before it is asked for."""
-    level, batch, steps, device = options.level, options.batch, options.steps, options.device
-    few = (student(level), images[: batch * steps].clone(), labels[: batch * steps].clone(), batch, device)
+def contenders(options: argparse.Namespace, few: tuple[object, ...], pictures: tuple[Tensor, Tensor]) -> Iterator[Contender]:
+    """All but the baseline. `few` is what a loop of one seed is made of. Nothing is made before it is asked for."""
+    level, batch, steps = options.level, options.batch, options.steps
     for count in options.workers:
         yield f"{BASELINE}, {count} loader workers", 1, partial(Apart, conventional, *few, 1, count, tuned=False)
     yield "kdig, one seed", 1, partial(Apart, ours, *few)
     for count in options.processes:
         yield f"{count} processes", count, partial(Apart, ours, *few, copies=count)
-    pictures = (images.to(device), labels.to(device))
     for count in options.seeds:
         together, apart = [range(count)], [range(seed, seed + 1) for seed in range(count)]
         ways = {"": (together, False), ", in turns": (apart, False)}
@@ -129,10 +127,12 @@ def contenders(options: argparse.Namespace, images: Tensor, labels: Tensor) -> I
 def training_table(options: argparse.Namespace, images: Tensor, labels: Tensor) -> None:
     """Every contender against the baseline, two at a time; the tables hold all that are done."""
     work, frames = options.batch * options.steps, []
-    few = (images[:work].clone(), labels[:work].clone(), options.batch, options.device)
-    baseline = Apart(conventional, student(options.level), *few, tuned=False)
+    few = (student(options.level), images[:work].clone(), labels[:work].clone(), options.batch, options.device)
+    pictures = (images.to(options.device), labels.to(options.device))
+    baseline = Apart(conventional, *few, tuned=False)
     about = f"Student level {options.level}, batches of {options.batch} a seed, {options.size} x {options.size} pixels"
-    for name, seeds, make in contenders(options, images, labels):
+    caption = f"{about}; images/s of all seeds together. On a GPU, conventional loops have TF32, as by default."
+    for name, seeds, make in contenders(options, few, pictures):
         torch.cuda.empty_cache()
         call = make()
         frame = compare({BASELINE: baseline, name: call}, BASELINE, work, "images/s", options.rounds)
@@ -142,7 +142,6 @@ def training_table(options: argparse.Namespace, images: Tensor, labels: Tensor) 
         frame.loc[frame.contender == name, ["images/s", "ratio"]] *= seeds
         frames.append(frame)
         done = pd.concat(frames)
-        caption = f"{about}; images/s of all seeds together. On a GPU, conventional loops have TF32, as by default."
         publish(done, "gpu_training", "images/s", BASELINE, caption, options.device)
         monte_carlo(done, options.device)
 
