@@ -4,7 +4,7 @@ PROFILE ?= demo
 BIN := .venv/bin
 PATHED := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-# glibc: keep large blocks instead of returning them to the kernel after every layer; training is then about 1.3 times faster
+# glibc: keep large blocks instead of returning them to the kernel after every layer; training is then faster (benchmarks/training.py)
 export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 

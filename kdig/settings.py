@@ -25,7 +25,7 @@ def project_root() -> Path:
     raise KdigError(f"no kdig project at or above {here}: start from a checkout, or set KDIG_ROOT to one")
 
 
-# Large blocks kept by the allocator instead of going back to the kernel after every layer (glibc): about 1.3 times faster training.
+# Large blocks kept by the allocator instead of going back to the kernel after every layer (glibc): faster training.
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 # files of a profile that several notebooks share -> the parameter by which a notebook shows that it takes them
 _SHARED = {"shared": "dataset", "students": "learning_rate"}
