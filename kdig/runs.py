@@ -257,13 +257,26 @@ class Workspace:
 
     def save(self, result: Result, net: Network, mean: Sequence[float], std: Sequence[float]) -> None:
         """Weights first, then the result, each moved into place whole: a result on disk is a finished run."""
-        shape = {name: getattr(result.run, name) for name in ("level", "width", "architecture")}
-        shape["classes"] = net.classifier[-1].out_features
-        state = {name: value.cpu() for name, value in net.state_dict().items()}
-        content = {"state": state, "mean": list(mean), "std": list(std), **shape}
-        atomic_write(self._weights(result.weights), lambda part: torch.save(content, part))
+        self.keep(net, mean, std, result.run.level, result.run.width, result.run.architecture)
         text = result.model_dump_json(indent=1)
         atomic_write(self.folder / "runs" / f"{result.run.key}.json", lambda part: Path(part).write_text(text))
+
+    def keep(
+        self,
+        net: Network,
+        mean: Sequence[float],
+        std: Sequence[float],
+        level: int,
+        width: float = 1.0,
+        architecture: Architecture = "paper",
+    ) -> str:
+        """Write a network's weights with its normalisation, so that `load_weights` finds it; returns its hash."""
+        weights = state_hash(net)
+        shape = {"level": level, "width": width, "architecture": architecture, "classes": net.classifier[-1].out_features}
+        state = {name: value.cpu() for name, value in net.state_dict().items()}
+        content = {"state": state, "mean": list(mean), "std": list(std), **shape}
+        atomic_write(self._weights(weights), lambda part: torch.save(content, part))
+        return weights
 
     def load_weights(self, weights: str) -> Teacher:
         """The trained network whose state has the hash `weights`, with its normalisation. Raises `KdigError` when missing."""

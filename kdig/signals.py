@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Signals(NamedTuple):
 
 
 NO_SIGNALS = Signals()
-# A cache in another order agrees with the labels at chance; a teacher that is no better than this has nothing to teach.
+# A teacher whose argmax is the label hardly more often than a guess (by less than this) has nothing to teach.
 _ABOVE_CHANCE = 0.15
 
 
@@ -149,8 +150,14 @@ def precompute(spec: SignalSpec, kind: Kind, teacher: Teacher, split: Split, fol
             places = torch.arange(start, min(start + block, len(split)))
             _save(parts[-1], _compute_rows(places, spec, kind, teacher, split, order, views).numpy())
         progress.advance(min(block, len(split) - start))
-    _save(path, np.concatenate([np.load(part) for part in parts]))
-    atomic_write(path.with_suffix(".json"), lambda part: Path(part).write_text(json.dumps(spec.stamp(kind), indent=1)))
+    values, stamp = np.concatenate([np.load(part) for part in parts]), spec.stamp(kind)
+    if kind == "logits":
+        agreement = _agreement(values, split.labels)
+        stamp["agreement"] = agreement
+        if spec.pairing == "static":
+            _warn_of_weak_teacher(agreement, values.shape[1])
+    _save(path, values)
+    atomic_write(path.with_suffix(".json"), lambda part: Path(part).write_text(json.dumps(stamp, indent=1)))
     shutil.rmtree(blocks)
     return path
 
@@ -197,8 +204,8 @@ def _pass_order(spec: SignalSpec, kind: Kind, n: int) -> tuple[Tensor, Views | N
 def load_signal(spec: SignalSpec, kind: Kind, path: Path, labels: Tensor) -> Tensor:
     """The signals at `path`, memory-mapped, checked against `spec` and the split's `labels`.
 
-    Raises `KdigError`, in one line, for a missing or truncated file, a stamp that differs, a wrong number of rows, or static
-    logits whose argmax agrees with the labels hardly more often than chance does (rows in another order agree at chance).
+    Raises `KdigError`, in one line, for a missing or truncated file, a stamp that differs, a wrong number of rows, or logits
+    whose argmax agrees with the labels otherwise than it did when they were written (rows in another order do).
     """
     try:
         stamp = json.loads(path.with_suffix(".json").read_text())
@@ -210,14 +217,22 @@ def load_signal(spec: SignalSpec, kind: Kind, path: Path, labels: Tensor) -> Ten
             raise KdigError(f"{path} was made with {name} {stamp.get(name)}, this run needs {wanted}")
     if len(values) != len(labels):
         raise KdigError(f"{path} holds {len(values)} rows for {len(labels)} pictures; delete it to compute it again")
-    signal = torch.from_numpy(values)
-    if kind == "logits" and spec.pairing == "static":
-        agreement = (signal.argmax(1) == labels).double().mean().item()
-        wanted = 1 / signal.shape[1] + _ABOVE_CHANCE
-        if agreement < wanted:
-            found = f"its argmax agrees with {agreement:.0%} of the labels, at least {wanted:.0%} expected"
-            raise KdigError(f"{path} is out of order: {found}; delete it to compute it again")
-    return signal
+    known = stamp.get("agreement")
+    if known is not None and (found := _agreement(values, labels)) != known:
+        reason = f"its argmax agrees with {found:.0%} of the labels, the teacher's with {known:.0%}"
+        raise KdigError(f"{path} is out of order: {reason}; delete it to compute it again")
+    return torch.from_numpy(values)
+
+
+def _agreement(logits: np.ndarray, labels: Tensor) -> float:
+    """Share of rows whose argmax is the label."""
+    return float((logits.argmax(1) == labels.numpy()).mean())
+
+
+def _warn_of_weak_teacher(agreement: float, classes: int) -> None:
+    if agreement < 1 / classes + _ABOVE_CHANCE:
+        found = f"the teacher agrees with {agreement:.0%} of the labels, a guess with {1 / classes:.0%}"
+        warnings.warn(f"{found}: train it longer (teacher_epochs, teacher_train_images)", stacklevel=2)
 
 
 class Batch(NamedTuple):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,15 +102,23 @@ def test_truncated_cache_is_refused(known, teacher, tmp_path):
 
 def test_shuffled_cache_is_caught_by_its_argmax(known, teacher, tmp_path):
     spec = make_spec(teacher, known)
-    path = precompute(spec, "logits", teacher, known, tmp_path)
-    values = np.load(path)
     labels = torch.arange(40) % 4
-    clean = np.eye(4, dtype=np.float32)[labels] + 0.01 * values / np.abs(values).max()
+    clean = np.eye(4, dtype=np.float32)[labels]
+    path = precompute(spec, "logits", teacher, known, tmp_path)
     np.save(path, clean)
+    path.with_suffix(".json").write_text(json.dumps(spec.stamp("logits") | {"agreement": 1.0}))
     load_signal(spec, "logits", path, labels)
     np.save(path, clean[np.random.default_rng(0).permutation(40)])
     with pytest.raises(KdigError, match="out of order"):
         load_signal(spec, "logits", path, labels)
+
+
+def test_weak_teacher_is_named_and_used(known, teacher, tmp_path):
+    wrong = replace(known, labels=(known.labels + 1) % 4)
+    spec = make_spec(teacher, wrong)
+    with pytest.warns(UserWarning, match=r"the teacher agrees with 0% of the labels.*teacher_epochs"):
+        path = precompute(spec, "logits", teacher, wrong, tmp_path)
+    assert load_signal(spec, "logits", path, wrong.labels).shape == (40, 4)
 
 
 def test_wrong_number_of_rows_is_refused(known, teacher, tmp_path):
