@@ -1,21 +1,26 @@
 # Every target does its own set-up. PROFILE is a folder of params/, ROOT the folder that holds the pictures, ONLY one notebook.
+# LOCK is the file with the exact versions to install; `make test LOCK=` takes the newest that pyproject.toml allows.
 PYTHON ?= python3
 PROFILE ?= demo
-BIN := .venv/bin
-PATHED := PATH="$(CURDIR)/$(BIN):$$PATH"
+VENV ?= .venv
+LOCK ?= $(wildcard locks/$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt)
+BIN := $(VENV)/bin
+INSTALLED := $(BIN)/.installed-$(or $(basename $(notdir $(LOCK))),newest)
+PATHED := PATH="$(abspath $(BIN)):$$PATH"
 
 # glibc: keep large blocks instead of returning them to the kernel after every layer; training is then faster (benchmarks/training.py)
 export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 
-.PHONY: setup reproduce reference test lab bench clean
+.PHONY: setup reproduce reference test pins newest lock lab bench clean
 
-setup: $(BIN)/.installed
+setup: $(INSTALLED)
 
-$(BIN)/.installed: pyproject.toml
+$(INSTALLED): pyproject.toml $(LOCK)
 	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 14), "kdig needs Python 3.11 to 3.13: make PYTHON=python3.12"'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[test,cluster]'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint "$(LOCK)") --editable '.[test,cluster]'
+	rm -f $(BIN)/.installed-*
 	touch $@
 
 reproduce: setup
@@ -35,6 +40,26 @@ test: setup
 	$(PATHED) mypy
 	$(PATHED) python -m pytest tests
 	$(PATHED) python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 -p no:cacheprovider notebooks
+	$(PATHED) KDIG_FACTS="$${KDIG_OUTPUTS:-outputs}/demo/facts" python -m pytest tests/test_golden.py
+
+# the tests with the newest versions that pyproject.toml allows, in an environment of their own, and what differs from the lock
+newest:
+	$(MAKE) setup LOCK= VENV=.venv-newest
+	.venv-newest/bin/python -m kdig.locked
+	$(MAKE) test LOCK= VENV=.venv-newest
+
+# the exact versions for this PYTHON, from what pip would install now
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --dry-run --ignore-installed --report .venv-lock/report.json '.[test,cluster]'
+	mkdir -p locks
+	PYTHONPATH=. .venv-lock/bin/python -m kdig.locked .venv-lock/report.json > .venv-lock/lock.txt
+	mv .venv-lock/lock.txt locks/$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt
+	rm -rf .venv-lock
+
+# numbers that no change may move, and that hold on every processor: try ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 make pins
+pins: setup
+	$(PATHED) python -m pytest tests -m pins
 
 bench: setup
 	$(PATHED) python benchmarks/attribution.py
@@ -46,4 +71,4 @@ lab: setup
 	$(PATHED) jupyter lab notebooks
 
 clean:
-	rm -rf .venv outputs/demo
+	rm -rf .venv .venv-newest .venv-lock outputs/demo

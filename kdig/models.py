@@ -1,24 +1,26 @@
 """MobileNetV2 as the paper uses it: the teacher, the eight students of Table S5, and a tap on their attention."""
 
+import copy
 import hashlib
 import re
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import MobileNetV2
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation
 
 from kdig import KdigError
 
-# cuDNN would otherwise round the inputs of convolutions to 10 bits (TF32) on recent GPUs; float32 means float32 here
-torch.backends.cudnn.allow_tf32 = False
 # expansion, channels, repeats, stride: torchvision's table with the second stage's stride at 1 for 32x32 pictures
 _CIFAR_BLOCKS = [[1, 16, 1, 1], [6, 24, 2, 1], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]]
 # `paper`: its teacher and students; the others are plain rivals of a student, scaled to its size
@@ -47,6 +49,38 @@ def student(level: int, num_classes: int = 10, width: float = 1.0) -> MobileNetV
     return net
 
 
+class SubsampledConv2d(nn.Conv2d):
+    """A strided 1x1 convolution as what it is: every `stride`-th pixel, then a 1x1 convolution of stride 1.
+
+    It takes the place of `nn.Conv2d`, whose weight gradient is wrong or ends the process on CPUs: oneDNN writes past its
+    workspace for a strided 1x1 convolution with few input channels (fewer than 8 with AVX2, 16 with AVX-512; oneDNN issue 6035).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, K, H / stride, W / stride), rounded up."""
+        return F.conv2d(F.avg_pool2d(input, 1, self.stride), self.weight, self.bias, groups=self.groups)
+
+
+def subsample_strided_pointwise(net: nn.Module) -> None:
+    """Put a `SubsampledConv2d` in the place of every strided 1x1 convolution of `net`; weights, names and function stay."""
+    for parent in list(net.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer) is nn.Conv2d and layer.kernel_size == (1, 1) and max(layer.stride) > 1:
+                # its padding adds pixels that the subsampling would have to see, and no network here has any
+                assert layer.padding == (0, 0)
+                with torch.device("meta"):
+                    replacement = SubsampledConv2d(
+                        layer.in_channels,
+                        layer.out_channels,
+                        1,
+                        max(layer.stride),
+                        groups=layer.groups,
+                        bias=layer.bias is not None,
+                    )
+                replacement.weight, replacement.bias = layer.weight, layer.bias
+                setattr(parent, name, replacement)
+
+
 class ResNet20(nn.Module):
     """ResNet-20 for 32x32 pictures (He et al. 2016, section 4.2): (N, 3, H, W) -> (N, num_classes).
 
@@ -68,6 +102,7 @@ class ResNet20(nn.Module):
         for module in self.features.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        subsample_strided_pointwise(self)
 
     def forward(self, images: Tensor) -> Tensor:
         scores: Tensor = self.classifier(self.features(images).mean((2, 3)))
@@ -107,6 +142,37 @@ def count_parameters(net: nn.Module) -> int:
 def count_layers(net: nn.Module) -> int:
     """Convolutions and linear layers, as Table S5 counts."""
     return sum(isinstance(module, (nn.Conv2d, nn.Linear)) for module in net.modules())
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Float32 means float32 for a while: cuDNN rounds the inputs of convolutions to 10 bits (TF32) on recent GPUs by default."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+class _ConvolutionsWhole(fx.Tracer):
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return isinstance(module, nn.Conv2d) or super().is_leaf_module(module, name)
+
+
+def fold_batch_norm(net: nn.Module) -> fx.GraphModule:
+    """A copy of `net` (in eval mode) whose batch norms are part of the convolutions before them: the same function, faster."""
+    net = copy.deepcopy(net)
+    graph, modules = _ConvolutionsWhole().trace(net), dict(net.named_modules())
+    for node in list(graph.nodes):
+        norm, source = modules.get(str(node.target)), next(iter(node.all_input_nodes), node)
+        convolution = modules.get(str(source.target))
+        alone = len(source.users) == 1
+        if isinstance(norm, nn.BatchNorm2d) and isinstance(convolution, nn.Conv2d) and alone:
+            net.set_submodule(str(source.target), fuse_conv_bn_eval(convolution, norm))
+            node.replace_all_uses_with(source)
+            graph.erase_node(node)
+    return fx.GraphModule(net, graph)
 
 
 class Normalise(nn.Module):

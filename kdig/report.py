@@ -46,6 +46,10 @@ def build_report(outputs: Outputs, profile: str) -> Path:
     return path
 
 
+# what runs of earlier versions do not say about their environment
+_LATER = {"kernels": "not recorded", "lock": "not recorded"}
+
+
 def _template() -> jinja2.Template:
     loader = jinja2.PackageLoader("kdig", ".")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -128,7 +132,7 @@ def _environments(folder: Path) -> list[dict[str, object]]:
     runs = [json.loads(path.read_text()) for path in sorted((folder / "runs").glob("*.json"))]
     if not runs:
         return []
-    rows = pd.DataFrame({**run["environment"], "data": run["data_label"], "hours": run["seconds"] / 3600} for run in runs)
+    rows = pd.DataFrame({**_LATER, **run["environment"], "data": run["data_label"], "hours": run["seconds"] / 3600} for run in runs)
     keys = [column for column in rows.columns if column != "hours"]
     grouped = rows.groupby(keys, sort=False).hours.agg(["size", "sum"]).reset_index()
     result: list[dict[str, object]] = grouped.rename(columns={"size": "runs", "sum": "hours"}).to_dict("records")

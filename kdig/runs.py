@@ -31,6 +31,7 @@ from kdig import KdigError, __version__
 from kdig.attribution import Baseline, Output, Rule
 from kdig.data import Dataset, Split, load_dataset, stratified, stratified_rows
 from kdig.files import atomic_write
+from kdig.locked import lock_name
 from kdig.losses import DistillationLoss, Reduction
 from kdig.models import LEVELS, Architecture, AttentionTap, Network, build, count_parameters, state_hash, with_normalisation
 from kdig.progress import Progress
@@ -52,6 +53,8 @@ from kdig.training import Epoch, Recipe, fit, predict
 Engine = Literal["inline", "local", "dask"]
 # Raised whenever a change to the code changes what a specification computes, so that older results are not taken for new ones.
 PROTOCOL = 2
+# The same for single architectures. ResNet-20: its strided 1x1 convolutions are subsampled since protocol 3.
+_PROTOCOLS = {"resnet20": 3}
 # added to a teacher's seed
 _TEACHERS = 2**31
 # method -> the weights that it sets above zero (the paper's eight combinations)
@@ -144,7 +147,8 @@ class Run(BaseModel):
     @property
     def key(self) -> str:
         """Sixteen hex digits of the specification; a field added later with a default leaves older keys as they are."""
-        text = json.dumps({"protocol": PROTOCOL, **self.model_dump(mode="json", exclude_defaults=True)}, sort_keys=True)
+        protocol = _PROTOCOLS.get(self.architecture, PROTOCOL)
+        text = json.dumps({"protocol": protocol, **self.model_dump(mode="json", exclude_defaults=True)}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -565,9 +569,17 @@ def environment(device: str, threads: int) -> dict[str, str]:
         "python": platform.python_version(),
         **packages,
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else f"{platform.machine()} CPU",
+        "kernels": kernels(),
         "threads": str(threads),
         "git": _revision(),
+        "lock": lock_name(),
     }
+
+
+def kernels() -> str:
+    """The instruction set of torch's CPU kernels, such as `AVX2` or `AVX512`, and the limit set for oneDNN's, if there is one."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return torch.backends.cpu.get_cpu_capability() + (f", oneDNN up to {limit}" if limit else "")
 
 
 def _revision() -> str:

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Generator, Tensor, nn
-from torch.fx.experimental.optimization import fuse
 from torch.utils.data import Dataset as TorchDataset
 
 from kdig import KdigError
@@ -27,7 +26,7 @@ from kdig.augment import Views, blend, crop_flip, draw_views, normalise_map, pha
 from kdig.data import Split
 from kdig.files import atomic_write
 from kdig.losses import attention_map
-from kdig.models import AttentionTap, Network, state_hash, with_normalisation
+from kdig.models import AttentionTap, Network, fold_batch_norm, full_precision, state_hash, with_normalisation
 from kdig.progress import Progress
 
 Kind = Literal["logits", "attention", "maps"]
@@ -95,12 +94,13 @@ class Teacher:
     @functools.cached_property
     def folded(self) -> nn.Module:
         """Batch norm folded into the convolutions: the same function, faster for attributions."""
-        net = fuse(self.net)
+        net = fold_batch_norm(self.net)
         for module in net.modules():
-            if isinstance(module, nn.ReLU6):
+            if isinstance(module, (nn.ReLU, nn.ReLU6)):
                 module.inplace = False  # in place, autograd has to keep a copy of its input
         return with_normalisation(net, self.mean, self.std).eval()
 
+    @full_precision()
     @torch.no_grad()
     def observe(self, images: Tensor, attention_index: int) -> Signals:
         """Logits and attention for pictures (N, 3, H, W) in [0, 1]."""
@@ -109,6 +109,7 @@ class Teacher:
         assert tap.output is not None
         return Signals(logits, attention_map(tap.output))
 
+    @full_precision()
     def explain(self, images: Tensor, labels: Tensor, spec: SignalSpec) -> Tensor:
         """Attribution maps (N, H, W) for the true labels, as `spec` asks."""
         point = baseline_point(spec.baseline, self.mean, images)

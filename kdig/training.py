@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, O
 from kdig import KdigError
 from kdig.data import Split
 from kdig.losses import DistillationLoss, attention_map
-from kdig.models import AttentionTap
+from kdig.models import AttentionTap, full_precision
 from kdig.signals import IGDataset
 
 
@@ -46,6 +46,7 @@ class Epoch(BaseModel):
     seconds: float
 
 
+@full_precision()
 def fit(
     model: nn.Module,
     dataset: IGDataset,
@@ -130,6 +131,7 @@ def _schedule(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRScheduler:
     return LambdaLR(optimizer, lambda step: 1.0)
 
 
+@full_precision()
 @torch.inference_mode()
 def predict(model: nn.Module, split: Split, *, device: str = "cpu", batch_size: int = 100) -> Tensor:
     """Logits (N, K) on the CPU for every picture of `split`, unaugmented, with the model in eval mode."""

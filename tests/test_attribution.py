@@ -1,10 +1,12 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
+from captum.attr._utils.approximation_methods import approximation_parameters  # the reference; no part of the package
 from torch import nn
 
-from kdig.attribution import attribution_map, baseline_point, captum_gradients, completeness_delta, integrated_gradients
+from kdig.attribution import attribution_map, baseline_point, captum_gradients, completeness_delta, integrated_gradients, quadrature
 from kdig.models import with_normalisation
 from kdig.runs import execute
 from kdig.signals import Teacher
@@ -27,6 +29,20 @@ def trained(tmp_path_factory):
     assert result.last.test_accuracy > 60
     teacher = workspace.load_weights(result.weights)
     return teacher, data.test.images[:20] / 255, data.test.labels[:20]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_quadrature_is_captums(rule):
+    captums = approximation_parameters(rule)
+    for steps in (2, 7, 20, 50, 255):
+        for ours, theirs in zip(quadrature(rule, steps), captums):
+            # Captum's Riemann rules are made in float32
+            assert ours == pytest.approx(np.array(theirs(steps)), abs=1e-7)
+
+
+def test_trapezoid_of_one_step_is_refused():
+    with pytest.raises(ValueError, match="two steps"):
+        quadrature("riemann_trapezoid", 1)
 
 
 def relative(a, b):

@@ -1,5 +1,6 @@
 """The project's own promises: notebooks, parameter files and environments agree with each other and with the module."""
 
+import json
 import os
 import re
 import shlex
@@ -10,14 +11,18 @@ import time
 import tomllib
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from kdig import KdigError, params
+from kdig.locked import lock_name, lock_text
 from kdig.models import LEVELS
 from kdig.outputs import Outputs
 from kdig.paper import published
@@ -129,12 +134,48 @@ def test_notebooks_of_the_demo_share_the_ablations_runs(tmp_path, monkeypatch):
     assert len(at_level) == 6
 
 
-def test_environment_yml_is_in_step_with_pyproject():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+def locked(path: Path) -> dict[str, Version]:
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9a-z.]+", line) for line in lines), "a lock holds names and versions, no hosts"
+    return {name: Version(version) for name, version in (line.split("==") for line in lines)}
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_lock_holds_what_pyproject_asks_for(python):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    versions = locked(ROOT / "locks" / f"{python}.txt")
+    extras = project["optional-dependencies"]
+    for wanted in map(Requirement, [*project["dependencies"], *extras["test"], *extras["cluster"]]):
+        assert wanted.specifier.contains(versions[wanted.name]), wanted
+
+
+def test_conda_environment_takes_the_lock():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    python = next(entry.partition("=")[2] for entry in conda if isinstance(entry, str) and entry.startswith("python="))
     pip = next(entry["pip"] for entry in conda if isinstance(entry, dict))
-    assert set(pip) - {"--editable ."} == set(project["dependencies"]) | set(project["optional-dependencies"]["test"])
-    assert f"python{project['requires-python']},<3.14" in conda
+    assert f"--constraint locks/{python}.txt" in pip
+    assert (ROOT / "locks" / f"{python}.txt").is_file()
+
+
+def test_lock_names_what_is_installed_in_another_version(tmp_path):
+    lock = tmp_path / "3.11.txt"
+    numpy, torch = (version(name).partition("+")[0] for name in ("numpy", "torch"))
+    lock.write_text(f"# a comment\nnumpy=={numpy}\ntorch=={torch}\nno-such-package==1.0\n", encoding="utf-8")
+    assert re.fullmatch(r"3\.11 [0-9a-f]{16}", lock_name(lock))
+    lock.write_text(f"numpy=={numpy}\ntorch==1.0\n", encoding="utf-8")
+    assert re.fullmatch(rf"3\.11 [0-9a-f]{{16}}, but torch {re.escape(torch)}", lock_name(lock))
+    assert lock_name(tmp_path / "none.txt") == "none"
+
+
+def test_lock_is_made_from_a_report_of_pip(tmp_path):
+    report = tmp_path / "report.json"
+    packages = [
+        {"name": "PyYAML", "version": "6.0"},
+        {"name": "kdig", "version": "0.1.0"},
+        {"name": "torch", "version": "2.14.1+cpu"},
+    ]
+    report.write_text(json.dumps({"install": [{"metadata": package} for package in packages]}), encoding="utf-8")
+    assert lock_text(report).splitlines()[1:] == ["pyyaml==6.0", "torch==2.14.1"]
 
 
 def test_commands_are_plain_papermill(tmp_path, monkeypatch):
@@ -172,6 +213,28 @@ def test_bad_parameter_stops_papermill_with_one_line_and_no_result(tmp_path):
     assert done.returncode != 0
     assert done.stderr.strip().splitlines()[-1].startswith("KdigError: parameter learning_rate is the text '1e-3'")
     assert not list((tmp_path / "out").rglob("*.csv"))
+
+
+def test_importing_the_package_changes_no_setting_of_torch():
+    program = """
+import importlib, pkgutil, random, torch, numpy
+def settings():
+    flags = {name: str(getattr(torch.backends.cudnn, name)) for name in ("allow_tf32", "benchmark", "deterministic", "enabled")}
+    return flags | {
+        "matmul": (torch.backends.cuda.matmul.allow_tf32, torch.get_float32_matmul_precision()),
+        "dtype": torch.get_default_dtype(),
+        "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "modes": (torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()),
+        "generators": (torch.initial_seed(), random.getstate()[1][:5], numpy.random.get_state()[1][:5].tolist()),
+    }
+before = settings()
+import kdig
+for module in pkgutil.iter_modules(kdig.__path__):
+    importlib.import_module(f"kdig.{module.name}")
+after = settings()
+assert after == before, {name: (before[name], after[name]) for name in before if before[name] != after[name]}
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_importing_the_package_loads_no_torch():
