@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import is_image_file
 from torchvision.transforms import v2
 
 from kdig import KdigError, paper
-from kdig.data import Split, by_digest, decode, resize
+from kdig.data import Split, by_digest, resize
+from kdig.images import decode, is_image
 
 Resize = Literal["crop", "squash"]
 SIZE = 32  # section 3.6: ImageNet at 32 x 32
@@ -84,7 +84,7 @@ def load_subset(root: str | Path, image_size: int = SIZE, how: Resize = "crop") 
 def _tree(root: Path, how: Resize) -> dict[str, Tensor]:
     """wnid -> uint8 (n, 3, 32, 32), for the classes of Table S13 that have pictures."""
     base = root / "val" if (root / "val").is_dir() else root
-    files = {wnid: sorted(p for p in (base / wnid).glob("*") if is_image_file(p.name)) for wnid in class_of()}
+    files = {wnid: sorted(p for p in (base / wnid).glob("*") if is_image(p.name)) for wnid in class_of()}
     return {wnid: decode(paths, SIZE, squash=how == "squash") for wnid, paths in files.items() if paths}
 
 

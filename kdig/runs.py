@@ -29,7 +29,7 @@ from torch import Tensor
 
 from kdig import KdigError, __version__
 from kdig.attribution import Baseline, Output, Rule
-from kdig.data import Dataset, Split, load_dataset, stratified, stratified_rows
+from kdig.data import Dataset, Split, in_both, load_dataset, stratified, stratified_rows
 from kdig.files import atomic_write
 from kdig.losses import DistillationLoss, Reduction
 from kdig.models import LEVELS, Architecture, AttentionTap, Network, build, count_parameters, state_hash, with_normalisation
@@ -218,22 +218,24 @@ class Workspace:
 
     def pool(self, run: Run) -> Split:
         """The training pictures that `run` draws from. Raises `KdigError` when `root` holds another data set."""
-        return stratified(self._data(run).train, run.train_images)
+        return stratified(self._data(run).train, run.train_images, name="train_images" if run.level else "teacher_train_images")
 
     def pictures(self, run: Run) -> "Pictures":
         """The pictures that `run` uses. Raises `KdigError` when `root` holds another data set."""
         data, pool = self._data(run), self.pool(run)
         rows, rest = None, None
         if run.share < 1:
-            rows = stratified_rows(pool, round(run.share * len(pool)), run.split_seed)
+            rows = stratified_rows(pool, round(run.share * len(pool)), run.split_seed, "share")
             rest = torch.ones(len(pool), dtype=torch.bool).index_fill(0, rows, False).nonzero()[:, 0]
-        scored = pool.select(rest) if run.scored == "validation" and rest is not None else stratified(data.test, run.test_images)
+        if run.scored == "validation" and rest is not None:
+            scored = pool.select(rest)
+        else:
+            scored = stratified(data.test, run.test_images, name="test_images")
         pictures = Pictures(data, pool, rows, scored)
-        leaked = set(pictures.training.ids) & set(scored.ids)
+        leaked = in_both(pictures.training, scored)
         if leaked:
-            raise KdigError(
-                f"{run}: {len(leaked)} pictures are trained on and scored as well ({min(leaked)}): take them out of one"
-            )
+            named = "; ".join(leaked[:5]) + ("; ..." if len(leaked) > 5 else "")
+            raise KdigError(f"{run}: {len(leaked)} images are trained on and scored as well: remove one of each ({named})")
         return pictures
 
     def result(self, run: Run) -> Result | None:
