@@ -110,7 +110,7 @@ def _label_order(path: Path) -> dict[int, str]:
     if not path.is_file():
         raise KdigError(f"no {path}: the archive's labels are numbers in its own class order, which lines 'wnid number name' give")
     try:
-        fields = [line.split() for line in path.read_text().splitlines() if line.strip()]
+        fields = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         return {int(number): wnid for wnid, number, *_ in fields}
     except ValueError:
         raise KdigError(f"{path}: each line must be 'wnid number name', such as 'n02119789 1 kit_fox'") from None

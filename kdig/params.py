@@ -93,7 +93,7 @@ class Experiment(Settings):
     def _papers(self, notebook: str) -> dict[str, Any]:
         """What `params/paper` gives `notebook`."""
         files = parameter_files(project_root() / "params" / "paper", notebook, type(self).model_fields)
-        return {name: value for file in files for name, value in yaml.safe_load(file.read_text()).items()}
+        return {name: value for file in files for name, value in yaml.safe_load(file.read_text(encoding="utf-8")).items()}
 
     def is_papers(self, notebook: str) -> bool:
         """Whether data and all settings that decide a result are those of `params/paper`; only then claims about it are decided."""

@@ -244,7 +244,7 @@ class Workspace:
         if not path.exists():
             return None
         try:
-            result = Result.model_validate_json(path.read_text())
+            result = Result.model_validate_json(path.read_text(encoding="utf-8"))
         except ValidationError as error:
             raise KdigError(f"{path} is not a run's result ({error.error_count()} faults); delete it to run again") from None
         return result if self._weights(result.weights).exists() else None
@@ -261,7 +261,7 @@ class Workspace:
         """Weights first, then the result, each moved into place whole: a result on disk is a finished run."""
         self.keep(net, mean, std, result.run.level, result.run.width, result.run.architecture)
         text = result.model_dump_json(indent=1)
-        atomic_write(self.folder / "runs" / f"{result.run.key}.json", lambda part: Path(part).write_text(text))
+        atomic_write(self.folder / "runs" / f"{result.run.key}.json", lambda part: Path(part).write_text(text, encoding="utf-8"))
 
     def keep(
         self,

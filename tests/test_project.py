@@ -35,7 +35,7 @@ def names(paths):
 
 def profile_values(profile, notebook):
     files = parameter_files(ROOT / "params" / profile, notebook, MODELS[notebook].model_fields)
-    return {name: value for path in files for name, value in yaml.safe_load(path.read_text()).items()}
+    return {name: value for path in files for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
@@ -130,8 +130,8 @@ def test_notebooks_of_the_demo_share_the_ablations_runs(tmp_path, monkeypatch):
 
 
 def test_environment_yml_is_in_step_with_pyproject():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     pip = next(entry["pip"] for entry in conda if isinstance(entry, dict))
     assert set(pip) - {"--editable ."} == set(project["dependencies"]) | set(project["optional-dependencies"]["test"])
     assert f"python{project['requires-python']},<3.14" in conda
