@@ -127,7 +127,7 @@ def stratified(split: Split, size: int | None, seed: int = 0, name: str = "size"
 
     Raises `KdigError`, in which `name` says which parameter `size` is, when `check_draw` does.
     """
-    return split if size is None or size == len(split) else split.select(stratified_rows(split, size, seed, name))
+    return split if size in (None, len(split)) else split.select(stratified_rows(split, size, seed, name))
 
 
 def stratified_rows(split: Split, size: int, seed: int = 0, name: str = "size") -> Tensor:
