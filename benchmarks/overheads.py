@@ -41,7 +41,7 @@ def cache(rounds: int, images: int, size: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = signal_path(spec, "maps", Path(folder))
         np.save(path, np.zeros((images, size, size), dtype=np.float32))
-        path.with_suffix(".json").write_text(json.dumps(spec.stamp("maps")))
+        path.with_suffix(".json").write_text(json.dumps(spec.stamp("maps")), encoding="utf-8")
         rows, base = torch.randperm(images)[:64], "np.load, memory-mapped"
         calls = {
             base: lambda: np.load(path, mmap_mode="r")[rows.numpy()],

@@ -45,7 +45,7 @@ def profile_cost(profile: Path, notebooks: Sequence[str], root: str | None) -> s
 def _settings(profile: Path, notebook: str, root: str | None) -> Experiment:
     model = NOTEBOOKS[notebook]
     files = parameter_files(profile, notebook, model.model_fields)
-    values = {name: value for path in files for name, value in yaml.safe_load(path.read_text()).items()}
+    values = {name: value for path in files for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
     return check(model, values | {"profile": profile.name} | ({"root": str(Path(root).resolve())} if root else {}))
 
 

@@ -5,10 +5,12 @@ therefore give the same data set, element for element, whether they come from an
 """
 
 import hashlib
+import multiprocessing
 import os
 import pickle
 import socket
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,18 +20,20 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
-from torchvision.datasets import CIFAR10, ImageFolder
-from torchvision.datasets.folder import default_loader
+from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 from torchvision.transforms import v2
 
 from kdig import KdigError
 from kdig.files import atomic_write
+from kdig.images import fitting, list_images, read, reason_of, stack, unreadable
 
 DATASETS = ("digits", "cifar10", "folder")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # Digest of the 60,000 published pictures with their labels; computed from the PNG tree whose pixels equal the original archive.
 CIFAR10_FINGERPRINT = "e71664edb90a2649"
+# what names a cached copy; raised whenever a change to the code changes what is read from the same files
+_CACHE = 2
 _TREE_SOURCE = "the public GitHub repository cyizhuo/CIFAR-10-dataset holds the class-folder tree"
 
 
@@ -37,20 +41,30 @@ _TREE_SOURCE = "the public GitHub repository cyizhuo/CIFAR-10-dataset holds the 
 class Split:
     """One part of a data set.
 
-    `images` uint8 (N, 3, H, W); `labels` int64 (N,); `ids` N strings, the first 16 hex digits of each picture's digest,
-    taken before any resizing.
+    `images` uint8 (N, 3, H, W); `labels` int64 (N,); `ids` N strings, the first 16 hex digits of each image's digest, which is
+    taken before the split is resized and, for image files, before they are fitted to a size. `files` has the N paths where the
+    images come from a class-folder tree, `classes` the names of the labels where they are known.
     """
 
     images: Tensor
     labels: Tensor
     ids: tuple[str, ...]
+    files: tuple[str, ...] | None = None
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def select(self, indices: Tensor) -> "Split":
         """The pictures at `indices` (int64), in that order."""
-        return Split(self.images[indices], self.labels[indices], tuple(self.ids[i] for i in indices.tolist()))
+        rows = indices.tolist()
+        files = tuple(self.files[i] for i in rows) if self.files else None
+        ids = tuple(self.ids[i] for i in rows)
+        return replace(self, images=self.images[indices], labels=self.labels[indices], ids=ids, files=files)
+
+    def sources(self) -> dict[str, str]:
+        """Id -> the image's file, or the id itself where there are no files."""
+        return dict(zip(self.ids, self.files or self.ids))
 
     @property
     def fingerprint(self) -> str:
@@ -103,35 +117,59 @@ def load_dataset(
     else:
         raise KdigError(f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}")
     fingerprint = hashlib.sha256((train.fingerprint + test.fingerprint).encode()).hexdigest()[:16]
-    train, test = resize(train, image_size), resize(test, image_size)
+    train, test = (replace(resize(split, image_size), classes=classes) for split in (train, test))
     mean, std = _channel_statistics(train.images)
     return Dataset(name, train, test, classes, mean, std, fingerprint)
 
 
-def stratified(split: Split, size: int | None, seed: int = 0) -> Split:
-    """`size` pictures of `split`, classes in proportion, drawn with `seed`, kept in the split's order; all when `size` is None.
+def stratified(split: Split, size: int | None, seed: int = 0, name: str = "size") -> Split:
+    """`size` images of `split`, classes in proportion, drawn with `seed`, kept in the split's order; all when `size` is None.
 
-    Raises `KdigError` when the split holds fewer, or when `size` leaves a class without a picture.
+    Raises `KdigError`, in which `name` says which parameter `size` is, when `check_draw` does.
     """
-    return split if size is None or size == len(split) else split.select(stratified_rows(split, size, seed))
+    return split if size in (None, len(split)) else split.select(stratified_rows(split, size, seed, name))
 
 
-def stratified_rows(split: Split, size: int, seed: int = 0) -> Tensor:
-    """The rows (int64, ascending) of `size` pictures of `split`, classes in proportion. Raises `KdigError` as `stratified` does."""
-    classes = len(split.labels.unique())
-    most = len(split) - classes  # scikit-learn asks for one of each class in the rest, too
-    if not classes <= size <= most:
-        raise KdigError(f"cannot draw {size} pictures of {classes} classes from {len(split)}: choose {classes} to {most}, or all")
+def stratified_rows(split: Split, size: int, seed: int = 0, name: str = "size") -> Tensor:
+    """The rows (int64, ascending) of `size` images of `split`, classes in proportion. Raises `KdigError` as `stratified` does."""
+    check_draw(split, size, name)
     chosen, _ = train_test_split(np.arange(len(split)), train_size=size, stratify=split.labels.numpy(), random_state=seed)
     return torch.from_numpy(np.sort(chosen))
 
 
+def check_draw(split: Split, size: int, name: str) -> None:
+    """Raises `KdigError` when `size` images (the parameter `name`) cannot be drawn from `split`, each class in part and rest."""
+    labels, counts = split.labels.unique(return_counts=True)
+    single = [split.classes[label] if split.classes else str(label) for label in labels[counts == 1].tolist()]
+    if single:
+        named = f"class {single[0]} has" if len(single) == 1 else f"classes {', '.join(single)} have"
+        raise KdigError(f"{name}: {named} one image among {len(split)}: two are needed to draw a part")
+    most = len(split) - len(labels)
+    if not len(labels) <= size <= most:
+        drawn = f"cannot draw {size} images of {len(labels)} classes from {len(split)}"
+        raise KdigError(f"{name}: {drawn}: choose {len(labels)} to {most}, or all")
+
+
+def in_both(one: Split, other: Split) -> list[str]:
+    """The images that are in both splits, each with the names of both of its files, or with its id where there are none."""
+    ours, others = one.sources(), other.sources()
+    pairs = [{ours[name]: None, others[name]: None} for name in sorted(ours.keys() & others.keys())]
+    return [" and ".join(pair) for pair in pairs]
+
+
 def by_digest(images: Tensor, labels: Tensor) -> Split:
     """A split of `images` uint8 (N, 3, H, W) with `labels` int64 (N,), sorted by digest."""
-    pixels = np.ascontiguousarray(images.numpy())
-    ids = [hashlib.sha256(int(y).to_bytes(2, "little") + x.tobytes()).hexdigest()[:16] for x, y in zip(pixels, labels)]
+    return _in_order(images, labels, [_digest(image, int(label)) for image, label in zip(images.numpy(), labels)])
+
+
+def _digest(image: np.ndarray, label: int) -> str:
+    """Of the label and the pixels, uint8 (3, H, W)."""
+    return hashlib.sha256(label.to_bytes(2, "little") + image.tobytes()).hexdigest()[:16]
+
+
+def _in_order(images: Tensor, labels: Tensor, ids: Sequence[str], files: Sequence[str] | None = None) -> Split:
     order = sorted(range(len(ids)), key=ids.__getitem__)
-    return Split(images[order], labels[order], tuple(ids[i] for i in order))
+    return Split(images, labels, tuple(ids), tuple(files) if files else None).select(torch.tensor(order))
 
 
 def resize(split: Split, size: int) -> Split:
@@ -142,11 +180,15 @@ def resize(split: Split, size: int) -> Split:
 
 
 def _channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, from its histogram, so that no float copy of the pictures is made."""
+    """Mean and standard deviation of each channel, from its histogram, so that no float copy of the images is made.
+
+    A channel of one value only has the deviation 1 here, so that dividing by it leaves the channel as it is.
+    """
     values = torch.arange(256, dtype=torch.float64) / 255
     shares = [torch.bincount(channel.flatten(), minlength=256).double() / channel.numel() for channel in images.unbind(1)]
     means = [(share @ values).item() for share in shares]
-    return tuple(means), tuple((share @ (values - mean) ** 2).sqrt().item() for share, mean in zip(shares, means))
+    deviations = [(share @ (values - mean) ** 2).sqrt().item() for share, mean in zip(shares, means)]
+    return tuple(means), tuple(deviation or 1.0 for deviation in deviations)
 
 
 def _digits() -> tuple[Split, Split, tuple[str, ...]]:
@@ -159,19 +201,29 @@ def _digits() -> tuple[Split, Split, tuple[str, ...]]:
 
 
 def _cifar10(root: Path, cache: Path | None, download: bool) -> tuple[Split, Split, tuple[str, ...]]:
-    if (root / CIFAR10.base_folder).is_dir() or (root / CIFAR10.filename).is_file():
-        return _archive(root, download)
-    for tree in (root, root / "cifar10"):
-        if (tree / "train").is_dir():
-            return _tree(tree, None, cache)
+    trees = [tree for tree in (root, root / "cifar10") if (tree / "train").is_dir()]
+    if _archives(root):
+        try:
+            return _archive(root, download and not trees)
+        except KdigError as error:
+            if not trees:
+                raise
+            _say(f"passed over, as there is a class-folder tree: {error}")
+    if trees:
+        return _tree(trees[0], None, cache)
     if download:
-        print(f"fetching {CIFAR10.filename} (163 MiB) into {root}; its host can be slow: {_TREE_SOURCE}", flush=True)
+        _say(f"fetching {CIFAR10.filename} (163 MiB) into {root}; its host can be slow: {_TREE_SOURCE}")
         return _archive(root, download)
     raise KdigError(
         f"no CIFAR-10 in {root}: expected {root}/cifar10/train/<class>/*.png and .../test, or {CIFAR10.filename} "
         f"(md5 {CIFAR10.tgz_md5}); name its folder with ROOT=... or the parameter root; {_TREE_SOURCE}; "
         "download: true fetches the archive"
     )
+
+
+def _archives(root: Path) -> list[Path]:
+    """The original archive and the folder that it unpacks to, those that are there."""
+    return [path for path in (root / CIFAR10.filename, root / CIFAR10.base_folder) if path.exists()]
 
 
 def _archive(root: Path, download: bool) -> tuple[Split, Split, tuple[str, ...]]:
@@ -181,11 +233,18 @@ def _archive(root: Path, download: bool) -> tuple[Split, Split, tuple[str, ...]]
         with _socket_timeout(30):
             parts = [CIFAR10(root, train=train, download=download or packed) for train in (True, False)]
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         wanted = f"expected {CIFAR10.filename} with md5 {CIFAR10.tgz_md5}; {_TREE_SOURCE}"
+        broken = ", ".join(map(str, _archives(root)))
+        reason = reason_of(error) if download else f"{broken} is damaged or incomplete: delete it"
         raise KdigError(f"CIFAR-10 archive in {root}: {reason}; {wanted}") from None
     train, test = (by_digest(torch.from_numpy(p.data).permute(0, 3, 1, 2), torch.tensor(p.targets)) for p in parts)
     return train, test, tuple(parts[0].classes)
+
+
+def _say(text: str) -> None:
+    """Print in the main process only: every worker reads the same files."""
+    if multiprocessing.parent_process() is None:
+        print(text, flush=True)
 
 
 @contextmanager
@@ -200,58 +259,51 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 
 
 def _tree(root: Path, size: int | None, cache: Path | None) -> tuple[Split, Split, tuple[str, ...]]:
-    """`root/{train,test}/<class>/<picture>`; pictures of differing shape are resized and centre-cropped to `size`."""
-    folders = []
-    for part in ("train", "test"):
-        if not (root / part).is_dir():
-            raise KdigError(f"no pictures in {root / part}: expected {root}/{{train,test}}/<class>/<picture>")
-        try:
-            folders.append(ImageFolder(root / part))
-        except FileNotFoundError as error:
-            raise KdigError(f"{root / part}: {str(error).splitlines()[0].rstrip('.')}; each class folder needs a picture") from None
-    train, test = folders
-    if train.classes != test.classes:
-        odd = sorted(set(train.classes) ^ set(test.classes))
+    """`root/{train,test}/<class>/<image>`; images of differing shape are resized and centre-cropped to `size`."""
+    (train, passed), (test, also) = (list_images(root / part) for part in ("train", "test"))
+    if train.keys() != test.keys():
+        odd = sorted(train.keys() ^ test.keys())
         raise KdigError(f"{root}: train and test must have the same class folders; only one has {', '.join(odd)}")
-    splits = [_cached(folder, size, cache) for folder in folders]
-    return splits[0], splits[1], tuple(train.classes)
+    counts = [sum(map(len, part.values())) for part in (train, test)]
+    found = f"{root.name}: {len(train)} classes, {counts[0]:,} images in train, {counts[1]:,} in test"
+    _say(f"{found}; passed over: {_counted(passed + also)}")
+    return _cached(train, size, cache), _cached(test, size, cache), tuple(train)
 
 
-def _cached(folder: ImageFolder, size: int | None, cache: Path | None) -> Split:
-    """Decode the pictures, or take them from `cache` when path, size and time of every file are as they were."""
+def _counted(passed: Counter[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in passed.most_common(8)) or "nothing"
+
+
+def _cached(images: Mapping[str, Sequence[str]], size: int | None, cache: Path | None) -> Split:
+    """Read the images of each class, or take them from `cache` when path, size and time of every file are as they were."""
+    files = [(path, label) for label, paths in enumerate(images.values()) for path in paths]
     if cache is None:
-        return _decode(folder, size)
-    stats = [(path, label, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path, label in folder.samples]
-    file = cache / f"{hashlib.sha256(repr((stats, size)).encode()).hexdigest()[:16]}.pt"
+        return _read(files, size)
+    file = cache / f"{_state(files, size)}.pt"
     if file.is_file():
         with suppress(RuntimeError, EOFError, pickle.UnpicklingError):  # a damaged copy is made anew
-            stored = torch.load(file, weights_only=True)
-            return by_digest(stored["images"], stored["labels"])
-    split = _decode(folder, size)
-    atomic_write(file, lambda part: torch.save({"images": split.images, "labels": split.labels}, part))
+            return Split(**torch.load(file, weights_only=True))
+    split = _read(files, size)
+    content = {"images": split.images, "labels": split.labels, "ids": split.ids, "files": split.files}
+    atomic_write(file, lambda part: torch.save(content, part))
     return split
 
 
-def _decode(folder: ImageFolder, size: int | None) -> Split:
-    return by_digest(decode([path for path, _ in folder.samples], size), torch.tensor(folder.targets))
+def _state(files: Sequence[tuple[str, int]], size: int | None) -> str:
+    """Sixteen hex digits that change with any of the files."""
+    try:
+        stats = [(path, label, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path, label in files]
+    except OSError as error:
+        raise unreadable(error.filename, error) from None
+    return hashlib.sha256(repr((_CACHE, stats, size)).encode()).hexdigest()[:16]
 
 
-def decode(paths: Sequence[str | Path], size: int | None = None, squash: bool = False) -> Tensor:
-    """The picture files as uint8 (N, 3, H, W), in RGB.
-
-    With a `size`, the shorter side is resized to it (bilinear, antialiased) and the centre cut out, or, with `squash`, both sides
-    are resized to it. Raises `KdigError` for a file that is no picture, and for shapes that differ when there is no `size`.
-    """
-    fit = v2.Identity()
-    if size:
-        fit = v2.Resize([size, size]) if squash else v2.Compose([v2.Resize(size), v2.CenterCrop(size)])
-    images: list[Tensor] = []
-    for path in paths:
-        try:
-            images.append(v2.functional.pil_to_tensor(fit(default_loader(str(path)))))
-        except (OSError, SyntaxError) as error:
-            raise KdigError(f"cannot decode {path}: {str(error).splitlines()[0]}; replace or remove the file") from None
-        if images[-1].shape != images[0].shape:
-            shapes = [f"{tuple(image.shape[1:])}" for image in (images[0], images[-1])]
-            raise KdigError(f"{path} is {shapes[1]} pixels, others are {shapes[0]}: all must agree, or use data set 'folder'")
-    return torch.stack(images)
+def _read(files: Sequence[tuple[str, int]], size: int | None) -> Split:
+    """The split of image files with labels, fitted to `size`; digests are those of the images as they were."""
+    fit, images, ids = fitting(size), [], []
+    for path, label in files:
+        image = read(path)
+        ids.append(_digest(np.asarray(image).transpose(2, 0, 1), label))
+        images.append(v2.functional.pil_to_tensor(fit(image)))
+    paths, labels = zip(*files)
+    return _in_order(stack(images, paths), torch.tensor(labels), ids, paths)

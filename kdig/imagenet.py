@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import is_image_file
 from torchvision.transforms import v2
 
 from kdig import KdigError, paper
-from kdig.data import Split, by_digest, decode, resize
+from kdig.data import Split, by_digest, resize
+from kdig.images import decode, is_image
 
 Resize = Literal["crop", "squash"]
 SIZE = 32  # section 3.6: ImageNet at 32 x 32
@@ -84,7 +84,7 @@ def load_subset(root: str | Path, image_size: int = SIZE, how: Resize = "crop") 
 def _tree(root: Path, how: Resize) -> dict[str, Tensor]:
     """wnid -> uint8 (n, 3, 32, 32), for the classes of Table S13 that have pictures."""
     base = root / "val" if (root / "val").is_dir() else root
-    files = {wnid: sorted(p for p in (base / wnid).glob("*") if is_image_file(p.name)) for wnid in class_of()}
+    files = {wnid: sorted(p for p in (base / wnid).glob("*") if is_image(p.name)) for wnid in class_of()}
     return {wnid: decode(paths, SIZE, squash=how == "squash") for wnid, paths in files.items() if paths}
 
 
@@ -110,7 +110,7 @@ def _label_order(path: Path) -> dict[int, str]:
     if not path.is_file():
         raise KdigError(f"no {path}: the archive's labels are numbers in its own class order, which lines 'wnid number name' give")
     try:
-        fields = [line.split() for line in path.read_text().splitlines() if line.strip()]
+        fields = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         return {int(number): wnid for wnid, number, *_ in fields}
     except ValueError:
         raise KdigError(f"{path}: each line must be 'wnid number name', such as 'n02119789 1 kit_fox'") from None

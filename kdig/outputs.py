@@ -51,7 +51,7 @@ class Outputs:
         """
         written = data if len(data.columns) else pd.DataFrame(columns=["(empty)"])
         atomic_write(self.folder / "tables" / f"{name}.csv", lambda part: written.to_csv(part, index=False))
-        atomic_write(self.folder / "tables" / f"{name}.txt", lambda part: Path(part).write_text(caption))
+        atomic_write(self.folder / "tables" / f"{name}.txt", lambda part: Path(part).write_text(caption, encoding="utf-8"))
         shown = data.copy()
         shown.attrs["caption"] = caption
         return shown
@@ -61,7 +61,7 @@ class Outputs:
         for kind in ("png", "svg"):
             path = self.folder / "figures" / f"{name}.{kind}"
             atomic_write(path, lambda part: figure.savefig(part, dpi=110, bbox_inches="tight"))
-        atomic_write(self.folder / "figures" / f"{name}.txt", lambda part: Path(part).write_text(caption))
+        atomic_write(self.folder / "figures" / f"{name}.txt", lambda part: Path(part).write_text(caption, encoding="utf-8"))
         plt.close(figure)
         if get_ipython() is not None:
             display(figure, HTML(_as_html(caption)))
@@ -93,4 +93,4 @@ class Outputs:
     def note_run(self, notebook: str, **values: object) -> None:
         """Write `executed/<notebook>.json`, last of all: the notebook's run is complete."""
         path = self.folder / "executed" / f"{notebook}.json"
-        atomic_write(path, lambda part: Path(part).write_text(json.dumps(values, indent=1)))
+        atomic_write(path, lambda part: Path(part).write_text(json.dumps(values, indent=1), encoding="utf-8"))

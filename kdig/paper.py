@@ -47,7 +47,7 @@ RULES: dict[str, tuple[tuple[str, ...], Rule]] = {
 
 def published(name: str) -> pd.DataFrame:
     """One of the paper's tables, as printed: the file `kdig/published/<name>.csv`; its README names each source."""
-    with (files("kdig") / "published" / f"{name}.csv").open() as file:
+    with (files("kdig") / "published" / f"{name}.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)
 
 

@@ -17,7 +17,7 @@ from torchvision.models import MobileNetV2
 
 from kdig import KdigError
 from kdig.attribution import Baseline, Output, Rule
-from kdig.data import CIFAR10_CLASSES, DATASETS, Dataset, Split, stratified
+from kdig.data import CIFAR10_CLASSES, DATASETS, Dataset, Split, check_draw, stratified
 from kdig.imagenet import Resize, Source, load_subset, stand_in
 from kdig.latency import Variant
 from kdig.losses import Reduction
@@ -83,8 +83,13 @@ class Experiment(Settings):
         return Workspace(self.outputs.folder, project_root() / Path(self.root).expanduser(), device, self.download)
 
     def data(self) -> Dataset:
-        """The data set."""
-        return self.workspace.dataset(self.dataset, self.image_size)
+        """The data set. Raises `KdigError` when it has too few images for the numbers that are asked for."""
+        data = self.workspace.dataset(self.dataset, self.image_size)
+        wanted = {"teacher_train_images": data.train, "train_images": data.train, "test_images": data.test}
+        for name, split in wanted.items():
+            if (size := getattr(self, name)) not in (None, len(split)):
+                check_draw(split, size, name)
+        return data
 
     def _common(self) -> dict[str, Any]:
         names = ("dataset", "image_size", "test_images", "width", "padding", "flip")
@@ -93,7 +98,7 @@ class Experiment(Settings):
     def _papers(self, notebook: str) -> dict[str, Any]:
         """What `params/paper` gives `notebook`."""
         files = parameter_files(project_root() / "params" / "paper", notebook, type(self).model_fields)
-        return {name: value for file in files for name, value in yaml.safe_load(file.read_text()).items()}
+        return {name: value for file in files for name, value in yaml.safe_load(file.read_text(encoding="utf-8")).items()}
 
     def is_papers(self, notebook: str) -> bool:
         """Whether data and all settings that decide a result are those of `params/paper`; only then claims about it are decided."""
@@ -372,6 +377,16 @@ class ReleasedResults(Released):
     blur_sigmas: list[Annotated[float, Field(gt=0)]] = Field([0.5, 0.75, 1.0, 1.5], min_length=1)
     contrast_factors: list[Annotated[float, Field(gt=0)]] = Field([0.75, 0.5, 0.25], min_length=1)
     robustness_images: int | None = Field(None, ge=10)
+
+    def damaged(self) -> Split:
+        """The test images that are made worse. Raises `KdigError` when there are fewer than `robustness_images`."""
+        tested = stratified(self.data().test, self.test_images, name="test_images")
+        return stratified(tested, self.robustness_images, name="robustness_images")
+
+    def runs(self, teacher: str) -> list[Run]:
+        """Those of `04_ablation`; that their test images are enough is asked before any of them is trained."""
+        self.damaged()
+        return super().runs(teacher)
 
 
 class ReleasedCode(Released):

@@ -4,6 +4,7 @@ A method has the same colour in every figure, from a palette that colour-blind r
 drawn in the colours of `SERIES`, which have none of it.
 """
 
+import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -16,6 +17,7 @@ from matplotlib import pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -58,6 +60,30 @@ def series(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     return {name: (of_method.get(name.partition(",")[0], look), mark) for name, (look, mark) in zip(dict.fromkeys(names), looks)}
 
 
+def readable(names: Iterable[str]) -> list[str]:
+    """Names of classes or files as matplotlib is to draw them: a dollar sign begins no formula.
+
+    A sign that the figures' font lacks is drawn as its code point, U+732B for instance, and is named once in a process.
+    """
+    names = list(names)
+    lacking = {sign for name in names for sign in name if sign.isprintable() and ord(sign) not in _in_font()}
+    if lacking:
+        _say_what_lacks("".join(sorted(lacking)))
+    drawn = str.maketrans({"$": r"\$", **{sign: f"U+{ord(sign):04X} " for sign in lacking}})
+    return [name.translate(drawn).strip() for name in names]
+
+
+@functools.cache
+def _in_font() -> frozenset[int]:
+    """The code points of the font that comes with matplotlib, which stands in where another one lacks a sign."""
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
+
+
+@functools.cache
+def _say_what_lacks(signs: str) -> None:
+    print(f"figures: their font has no {' '.join(signs)}, drawn as code points; rename the class folders to see names", flush=True)
+
+
 def _bars(value: ArrayLike, low: ArrayLike, high: ArrayLike, most: float = 100.0) -> np.ndarray:
     """(2, N) lengths of error bars, cut off at 0 and `most`: an interval of few runs leaves the range that a share can have."""
     middle = np.asarray(value, dtype=float)
@@ -80,7 +106,7 @@ def picture_rows(rows: Mapping[str, Tensor], titles: Sequence[str], bars: Mappin
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
         if bars and name in bars:
             figure.colorbar(shown, ax=list(line), label=bars[name], fraction=0.02, pad=0.01)
-    for axis, title in zip(axes[0], titles):
+    for axis, title in zip(axes[0], readable(titles)):
         axis.set_title(title, fontsize="small")
     return figure
 
@@ -133,7 +159,7 @@ def completeness(deltas: Mapping[str, Tensor]) -> Figure:
 def softened(probabilities: Mapping[str, Tensor], classes: Sequence[str]) -> Figure:
     """Class probabilities of one picture at several temperatures, as grouped bars on a logarithmic axis."""
     figure, axis = plt.subplots(figsize=(6.5, 3.0))
-    data = pd.DataFrame({name: p.cpu().double() for name, p in probabilities.items()}, index=list(classes))
+    data = pd.DataFrame({name: p.cpu().double() for name, p in probabilities.items()}, index=readable(classes))
     data.plot.bar(ax=axis, width=0.8, color=[colour for colour, _ in series(probabilities).values()], logy=True, rot=30)
     axis.set(xlabel="class", ylabel="teacher's probability")
     axis.legend(title=None, frameon=False, ncols=len(probabilities), loc="lower center", bbox_to_anchor=(0.5, 1.0))
@@ -554,7 +580,7 @@ def attention_rows(rows: Mapping[str, Tensor], titles: Sequence[str], below: Map
             axis.xaxis.label.set_fontsize("x-small")
             sns.despine(ax=axis, left=True, bottom=True)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    for axis, title in zip(axes[0], titles):
+    for axis, title in zip(axes[0], readable(titles)):
         axis.set_title(title, fontsize="small")
     figure.colorbar(image, ax=axes, label="attention (unit length)", fraction=0.015, pad=0.01)
     return figure
@@ -569,7 +595,7 @@ def class_dots(table: pd.DataFrame, classes: Sequence[str], x_label: str) -> Fig
         rows = np.arange(len(classes)) + 0.13 * (place - (len(methods) - 1) / 2)
         error = _bars(lines.value, lines.low, lines.high, np.inf)
         axis.errorbar(lines.value, rows, xerr=error, fmt=mark, ms=4, lw=1, color=COLOURS[method], label=LABELS[method])
-    axis.set(yticks=range(len(classes)), yticklabels=list(classes), xlabel=x_label)
+    axis.set(yticks=range(len(classes)), yticklabels=readable(classes), xlabel=x_label)
     axis.set_xlim(left=0)
     axis.invert_yaxis()
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -608,6 +634,7 @@ def arm_differences(table: pd.DataFrame, x_label: str) -> Figure:
 def logit_gaps(gaps: pd.DataFrame, predicted: Mapping[str, float]) -> Figure:
     """A box a `network` of its pictures' `gap` (quartiles, whiskers at 5 and 95 %), with a line at the gap `predicted` for it."""
     names = list(gaps.network.unique())
+    gaps = gaps.assign(network=gaps.network.map(dict(zip(names, readable(names)))))
     figure, axis = plt.subplots(figsize=(5 + 0.08 * max(map(len, names)), 0.42 * len(names) + 1.1))  # names of files are long
     sns.boxplot(gaps, x="gap", y="network", whis=(5, 95), showfliers=False, color="#cfd8dc", width=0.6, ax=axis)
     for name, value in predicted.items():

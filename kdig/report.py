@@ -100,7 +100,7 @@ def _places(folder: Path) -> dict[str, list[tuple[str, str]]]:
 
 def _notebooks(folder: Path) -> list[dict[str, object]]:
     """Executed notebooks: name, link, seconds; a notebook without its JSON is unfinished and left out."""
-    found = [(path.stem, json.loads(path.read_text())) for path in sorted((folder / "executed").glob("*.json"))]
+    found = [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in sorted((folder / "executed").glob("*.json"))]
     return [{"name": name, "link": f"executed/{name}.html", **values} for name, values in found]
 
 
@@ -109,7 +109,7 @@ def _tables(folder: Path) -> list[dict[str, str]]:
     return [
         {
             "name": path.stem,
-            "caption": path.with_suffix(".txt").read_text(),
+            "caption": path.with_suffix(".txt").read_text(encoding="utf-8"),
             "html": pd.read_csv(path).to_html(index=False, na_rep="", border=0, float_format="{:.4g}".format),
         }
         for path in paths
@@ -120,7 +120,7 @@ def _figures(folder: Path) -> list[dict[str, str]]:
     return [
         {
             "name": path.stem,
-            "caption": path.with_suffix(".txt").read_text(),
+            "caption": path.with_suffix(".txt").read_text(encoding="utf-8"),
             "source": "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
         }
         for path in sorted((folder / "figures").glob("*.png"))
@@ -129,7 +129,7 @@ def _figures(folder: Path) -> list[dict[str, str]]:
 
 def _environments(folder: Path) -> list[dict[str, object]]:
     """What data and machine the stored runs used: one row for each combination, with the number of runs and their hours."""
-    runs = [json.loads(path.read_text()) for path in sorted((folder / "runs").glob("*.json"))]
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "runs").glob("*.json"))]
     if not runs:
         return []
     rows = pd.DataFrame({**_LATER, **run["environment"], "data": run["data_label"], "hours": run["seconds"] / 3600} for run in runs)

@@ -119,7 +119,7 @@ def _plan(notebook: Path, params: Path, root: str | None, outputs: Outputs) -> t
     executed = outputs.folder / "executed" / notebook.name
     command = papermill_command(notebook, params, root, executed)
     stamp, done = _stamp(notebook, command, outputs), executed.with_suffix(".json")
-    unchanged = done.exists() and executed.with_suffix(".html").exists() and json.loads(done.read_text()).get("stamp") == stamp
+    unchanged = done.exists() and executed.with_suffix(".html").exists() and json.loads(done.read_bytes()).get("stamp") == stamp
     return command, stamp, unchanged
 
 

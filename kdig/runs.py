@@ -29,7 +29,7 @@ from torch import Tensor
 
 from kdig import KdigError, __version__
 from kdig.attribution import Baseline, Output, Rule
-from kdig.data import Dataset, Split, load_dataset, stratified, stratified_rows
+from kdig.data import Dataset, Split, in_both, load_dataset, stratified, stratified_rows
 from kdig.files import atomic_write
 from kdig.locked import lock_name
 from kdig.losses import DistillationLoss, Reduction
@@ -222,22 +222,24 @@ class Workspace:
 
     def pool(self, run: Run) -> Split:
         """The training pictures that `run` draws from. Raises `KdigError` when `root` holds another data set."""
-        return stratified(self._data(run).train, run.train_images)
+        return stratified(self._data(run).train, run.train_images, name="train_images" if run.level else "teacher_train_images")
 
     def pictures(self, run: Run) -> "Pictures":
         """The pictures that `run` uses. Raises `KdigError` when `root` holds another data set."""
         data, pool = self._data(run), self.pool(run)
         rows, rest = None, None
         if run.share < 1:
-            rows = stratified_rows(pool, round(run.share * len(pool)), run.split_seed)
+            rows = stratified_rows(pool, round(run.share * len(pool)), run.split_seed, "share")
             rest = torch.ones(len(pool), dtype=torch.bool).index_fill(0, rows, False).nonzero()[:, 0]
-        scored = pool.select(rest) if run.scored == "validation" and rest is not None else stratified(data.test, run.test_images)
+        if run.scored == "validation" and rest is not None:
+            scored = pool.select(rest)
+        else:
+            scored = stratified(data.test, run.test_images, name="test_images")
         pictures = Pictures(data, pool, rows, scored)
-        leaked = set(pictures.training.ids) & set(scored.ids)
+        leaked = in_both(pictures.training, scored)
         if leaked:
-            raise KdigError(
-                f"{run}: {len(leaked)} pictures are trained on and scored as well ({min(leaked)}): take them out of one"
-            )
+            named = "; ".join(leaked[:5]) + ("; ..." if len(leaked) > 5 else "")
+            raise KdigError(f"{run}: {len(leaked)} images are trained on and scored as well: remove one of each ({named})")
         return pictures
 
     def result(self, run: Run) -> Result | None:
@@ -246,7 +248,7 @@ class Workspace:
         if not path.exists():
             return None
         try:
-            result = Result.model_validate_json(path.read_text())
+            result = Result.model_validate_json(path.read_text(encoding="utf-8"))
         except ValidationError as error:
             raise KdigError(f"{path} is not a run's result ({error.error_count()} faults); delete it to run again") from None
         return result if self._weights(result.weights).exists() else None
@@ -263,7 +265,7 @@ class Workspace:
         """Weights first, then the result, each moved into place whole: a result on disk is a finished run."""
         self.keep(net, mean, std, result.run.level, result.run.width, result.run.architecture)
         text = result.model_dump_json(indent=1)
-        atomic_write(self.folder / "runs" / f"{result.run.key}.json", lambda part: Path(part).write_text(text))
+        atomic_write(self.folder / "runs" / f"{result.run.key}.json", lambda part: Path(part).write_text(text, encoding="utf-8"))
 
     def keep(
         self,

@@ -158,7 +158,7 @@ def precompute(spec: SignalSpec, kind: Kind, teacher: Teacher, split: Split, fol
         if spec.pairing == "static":
             _warn_of_weak_teacher(agreement, values.shape[1])
     _save(path, values)
-    atomic_write(path.with_suffix(".json"), lambda part: Path(part).write_text(json.dumps(stamp, indent=1)))
+    atomic_write(path.with_suffix(".json"), lambda part: Path(part).write_text(json.dumps(stamp, indent=1), encoding="utf-8"))
     shutil.rmtree(blocks)
     return path
 
@@ -209,7 +209,7 @@ def load_signal(spec: SignalSpec, kind: Kind, path: Path, labels: Tensor) -> Ten
     whose argmax agrees with the labels otherwise than it did when they were written (rows in another order do).
     """
     try:
-        stamp = json.loads(path.with_suffix(".json").read_text())
+        stamp = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         values = np.load(path, mmap_mode="c")
     except (OSError, ValueError, EOFError) as error:
         raise KdigError(f"cannot read the cache {path}: {str(error).splitlines()[0]}; delete it to compute it again") from None

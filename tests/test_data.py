@@ -1,5 +1,8 @@
+import dataclasses
 import hashlib
 import pickle
+import re
+import shutil
 import tarfile
 
 import numpy as np
@@ -10,7 +13,17 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from kdig import KdigError
-from kdig.data import CIFAR10_CLASSES, CIFAR10_FINGERPRINT, _channel_statistics, load_dataset, stratified
+from kdig.data import (
+    CIFAR10_CLASSES,
+    CIFAR10_FINGERPRINT,
+    Split,
+    _channel_statistics,
+    in_both,
+    load_dataset,
+    stratified,
+    stratified_rows,
+)
+from kdig.runs import Run
 
 
 @pytest.fixture
@@ -109,6 +122,31 @@ def test_host_that_does_not_answer_is_named_with_an_alternative(tmp_path, monkey
     assert not list(tmp_path.glob("*.tar.gz"))
 
 
+def test_broken_archive_beside_a_good_tree_is_passed_over(archive, tree, capsys, monkeypatch):
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    wanted = load_dataset("cifar10", tree).fingerprint
+    (archive / "cifar10").symlink_to(tree / "cifar10")
+    (archive / CIFAR10.filename).write_bytes(b"broken off")
+    capsys.readouterr()
+    assert load_dataset("cifar10", archive, download=True).fingerprint == wanted  # and nothing is fetched
+    said = capsys.readouterr().out
+    assert f"passed over, as there is a class-folder tree: CIFAR-10 archive in {archive}" in said
+    assert f"{archive / CIFAR10.filename} is damaged or incomplete: delete it" in said
+
+
+def test_half_unpacked_archive_is_named_and_is_to_be_deleted(archive, tree):
+    load_dataset("cifar10", archive)  # unpacks
+    half = archive / CIFAR10.base_folder
+    (half / "data_batch_3").unlink()
+    (archive / CIFAR10.filename).unlink()
+    with pytest.raises(KdigError, match=rf"{half} is damaged or incomplete: delete it.*cyizhuo") as error:
+        load_dataset("cifar10", archive)
+    assert "\n" not in str(error.value)
+    assert "download=True" not in str(error.value)
+    (archive / "cifar10").symlink_to(tree / "cifar10")
+    assert len(load_dataset("cifar10", archive).train) == 50
+
+
 def test_missing_folder_says_what_is_expected_and_how_to_get_it(tmp_path):
     with pytest.raises(KdigError, match=r"cifar10/train/<class>.*cifar-10-python.tar.gz.*cyizhuo") as error:
         load_dataset("cifar10", tmp_path / "nowhere")
@@ -163,6 +201,68 @@ def test_channel_statistics_are_mean_and_standard_deviation(split):
     scaled = split.images.double() / 255
     assert mean == pytest.approx(scaled.mean((0, 2, 3)).tolist())
     assert std == pytest.approx(scaled.std((0, 2, 3), correction=0).tolist())
+
+
+def test_channel_of_one_value_is_divided_by_one():
+    images = torch.zeros(3, 3, 4, 4, dtype=torch.uint8)
+    images[:, 1] = torch.arange(16, dtype=torch.uint8).view(4, 4)
+    images[:, 2] = 77
+    mean, std = _channel_statistics(images)
+    assert mean == pytest.approx((0, 7.5 / 255, 77 / 255))
+    assert std == pytest.approx((1, np.arange(16).std() / 255, 1))
+
+
+def test_class_with_one_image_is_named_when_a_part_is_drawn(split):
+    def few(labels):
+        return Split(split.images[:8], torch.tensor(labels), split.ids[:8], classes=("ham", "egg", "oil", "cheese"))
+
+    one, two = few([0, 1, 0, 0, 1, 3, 0, 1]), few([0, 1, 0, 0, 1, 3, 0, 2])
+    for draw in (stratified, stratified_rows):
+        with pytest.raises(KdigError, match="train_images: class cheese has one image among 8: two are needed") as error:
+            draw(one, 5, name="train_images")
+        assert "\n" not in str(error.value)
+    with pytest.raises(KdigError, match="share: classes oil, cheese have one image among 8"):
+        stratified_rows(two, 6, name="share")
+    with pytest.raises(KdigError, match="class 3 has one image"):
+        stratified(dataclasses.replace(one, classes=()), 5)
+    assert stratified(one, None) is one
+
+
+def test_class_with_one_image_is_named_by_a_run(tmp_path, workspace):
+    """In the profile's words: the parameter and the class's folder."""
+    for part, name, count in (("train", "ham", 6), ("train", "cheese", 1), ("test", "ham", 2), ("test", "cheese", 2)):
+        (tmp_path / part / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (8, 8), (40 * i, 99 * (part == "test"), 0)).save(tmp_path / part / name / f"{i}.png")
+    place = dataclasses.replace(workspace, root=tmp_path)
+    common = {"dataset": "folder", "image_size": 8, "data": place.dataset("folder", 8).fingerprint}
+    wanted = "class cheese has one image among 7"
+    for name, run in {
+        "train_images": Run(**common, train_images=5),
+        "teacher_train_images": Run(**common, train_images=5, level=0),
+        "share": Run(**common, share=0.8),
+    }.items():
+        with pytest.raises(KdigError, match=f"^{name}: {wanted}"):
+            place.pictures(run)
+
+
+def test_image_that_is_trained_on_and_scored_is_named_by_both_files(tree, tmp_path, workspace):
+    root = tree / "cifar10"
+    for i, victim in enumerate(sorted(root.glob("test/*/*.png"))[:7]):
+        shutil.copy(victim, root / "train" / victim.parent.name / f"copy{i}.png")
+    place = dataclasses.replace(workspace, root=tree)
+    run = Run(dataset="cifar10", data=place.dataset("cifar10", 32).fingerprint)
+    with pytest.raises(KdigError, match="7 images are trained on and scored as well: remove one of each") as error:
+        place.pictures(run)
+    text = str(error.value)
+    assert "\n" not in text
+    assert len(re.findall(r"(\S+)/train/(\w+)/copy\d\.png and \1/test/\2/\d+\.png", text)) == 5
+
+
+def test_image_without_a_file_is_named_by_its_id(digits):
+    twice = digits.train.select(torch.tensor([3, 4]))
+    assert in_both(digits.train, twice) == sorted(twice.ids)
+    assert in_both(digits.train, digits.test) == []
 
 
 def test_stratified_draw_keeps_proportions_and_depends_on_the_seed(digits):

@@ -1,5 +1,11 @@
 """What notebooks leave and show: tables and figures with their captions."""
 
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
@@ -10,6 +16,7 @@ from kdig.outputs import Outputs
 from kdig.report import build_report
 from kdig.settings import Settings, check
 
+ROOT = Path(__file__).parents[1]
 CAPTION = "Accuracy (%) & <all> of it."
 
 
@@ -37,7 +44,7 @@ def test_a_table_without_rows_or_columns_can_be_read_by_the_report(tmp_path, dat
     out = Outputs(tmp_path)
     out.table(data, "t", "A caption.")
     assert pd.read_csv(tmp_path / "tables" / "t.csv").empty
-    assert "A caption." in build_report(out, "demo").read_text()
+    assert "A caption." in build_report(out, "demo").read_text(encoding="utf-8")
 
 
 def test_figures_are_shown_over_their_caption(shell, tmp_path):
@@ -48,7 +55,7 @@ def test_figures_are_shown_over_their_caption(shell, tmp_path):
     shown, caption = captured.outputs
     assert "Figure" in str(shown.data["text/plain"])
     assert "&lt;all&gt;" in caption.data["text/html"]
-    assert (tmp_path / "figures" / "f.txt").read_text() == CAPTION
+    assert (tmp_path / "figures" / "f.txt").read_text(encoding="utf-8") == CAPTION
     assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".png", ".svg", ".txt"}
 
 
@@ -56,3 +63,25 @@ def test_outside_of_a_notebook_nothing_is_shown(tmp_path, capsys):
     figure, _ = plt.subplots()
     assert Outputs(tmp_path).figure(figure, "f", CAPTION) is None
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("source", sorted([*ROOT.glob("kdig/*.py"), *ROOT.glob("benchmarks/*.py")]), ids=lambda path: path.name)
+def test_text_is_read_and_written_as_utf_8_whatever_the_locale(source):
+    """The linter's rule sees a call on `Path(...)` only, not one on a variable."""
+    for call in (node for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)):
+        text = ast.unparse(call)
+        reads = ast.unparse(call.func).endswith(("read_text", "write_text", "open")) and not text.startswith("Image.open")
+        binary = any(isinstance(given, ast.Constant) and "b" in str(given.value) for given in call.args)
+        assert not reads or binary or "encoding='utf-8'" in text, f"{source.name}, line {call.lineno}: {text}"
+
+
+def test_captions_of_any_script_are_kept_where_the_locale_cannot_write_them(tmp_path):
+    code = """if True:
+        import pandas as pd, pathlib, sys
+        from kdig.outputs import Outputs
+        out = Outputs(pathlib.Path(sys.argv[1]))
+        out.table(pd.DataFrame({"a": ["chat noir \\u00e9"]}), "t", "Classes: \\u732b \\u00e9")
+    """
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=plain)
+    assert "Classes: 猫 é" in build_report(Outputs(tmp_path), "demo").read_text(encoding="utf-8")

@@ -121,7 +121,7 @@ def test_report_stands_alone_and_escapes_its_texts(tmp_path, monkeypatch):
     out = Outputs(tmp_path)
     out.facts("04_ablation", "digits", False, [{"fact": "f", "value": 2.0}])
     out.table(pd.DataFrame({"a": [1.0]}), "t", "A caption & more.")
-    page = build_report(out, "demo").read_text()
+    page = build_report(out, "demo").read_text(encoding="utf-8")
     assert "<script>alert" not in page
     assert "A caption &amp; more." in page
     assert 'data-verdict="reproduced" aria-pressed="false"><b>1</b>' in page

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from kdig import KdigError, params
+from kdig.data import stratified
 from kdig.models import build, count_parameters
 from kdig.paper import OTHER_SETTINGS
 
@@ -196,3 +197,18 @@ def test_audit_takes_the_ablations_runs_and_pairs_its_arms(monkeypatch, tmp_path
 def test_matching_label_smoothing_at_the_papers_weights():
     values = {"alpha": 0.01, "temperature": 2.5, "dataset": "digits"}
     assert params.check(params.ReleasedCode, values).smoothing() == pytest.approx(0.0142, abs=0.0005)
+
+
+@pytest.mark.parametrize("name", ["teacher_train_images", "train_images", "test_images", "robustness_images"])
+def test_more_images_than_there_are_is_said_before_anything_is_trained(name, monkeypatch):
+    """Where the cost check asks for the runs."""
+    monkeypatch.setattr(params, "execute", lambda *arguments: pytest.fail("trained"))
+    settings = params.ReleasedResults(**{"dataset": "digits", "test_images": 100, name: 3000})
+    with pytest.raises(KdigError, match=rf"^{name}: cannot draw 3000 images of 10 classes from \d+: choose 10 to \d+, or all"):
+        settings.runs("teacher")
+
+
+def test_damaged_images_are_those_that_the_runs_are_scored_on():
+    settings = params.ReleasedResults(dataset="digits", test_images=100, robustness_images=40)
+    scored = settings.workspace.pictures(settings.runs("teacher")[0]).scored
+    assert settings.damaged().ids == stratified(scored, 40).ids

@@ -68,6 +68,6 @@ def test_test_picture_among_the_training_pictures_stops_the_run(make_run, worksp
     monkeypatch.setattr(kdig.runs, "_dataset", leaking)
     run = make_run(train_images=None, test_images=None, level=8)
     run = run.model_copy(update={"data": leaking("digits", workspace.root, 8, workspace.folder, False).fingerprint})
-    with pytest.raises(KdigError, match=r"5 pictures are trained on and scored"):
+    with pytest.raises(KdigError, match=r"5 images are trained on and scored"):
         train(run, workspace)
     assert workspace.result(run) is None

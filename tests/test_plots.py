@@ -1,10 +1,12 @@
 """What figures draw: nothing is dropped, a colour means one thing, and shares stay between 0 and 100 %."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib import colors
 from matplotlib import pyplot as plt
 
@@ -82,3 +84,29 @@ def test_detail_of_figure_5_is_a_labelled_panel_and_covers_nothing():
     assert near.get_xlabel() and near.get_ylabel()  # noqa: PT018
     assert main.get_position().x1 <= near.get_position().x0
     assert len(plots.compression_curves(table[2:], speed, (1.5, 10), 98.0).axes) == 2  # the main one and its right axis
+
+
+NAMES = ["a$b\\frac$", "猫", "dog 🐶", "chat noir é"]
+
+
+def drawn_with_names():
+    """Every figure that shows names of classes or files."""
+    values = [{"class": name, "method": "kd", "value": 1.0, "low": 0.5, "high": 2.0} for name in NAMES]
+    gaps = pd.DataFrame({"network": np.repeat(NAMES, 3), "gap": np.arange(12.0)})
+    yield plots.picture_rows({"image": torch.rand(4, 3, 4, 4)}, NAMES)
+    yield plots.attention_rows({"map": torch.rand(4, 4, 4)}, NAMES, {})
+    yield plots.softened({"T = 1": torch.full((4,), 0.25)}, NAMES)
+    yield plots.class_dots(pd.DataFrame(values), NAMES, "MSE")
+    yield plots.logit_gaps(gaps, {NAMES[0]: 1.0})
+
+
+def test_class_names_of_any_signs_are_drawn(capsys):
+    plots._say_what_lacks.cache_clear()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Glyph")  # matplotlib warns of each sign that its font lacks
+        for figure in drawn_with_names():
+            figure.canvas.draw()
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1
+    assert "猫 🐶" in said[0]
+    assert plots.readable(NAMES) == [r"a\$b\frac\$", "U+732B", "dog U+1F436", "chat noir é"]

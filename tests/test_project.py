@@ -40,7 +40,7 @@ def names(paths):
 
 def profile_values(profile, notebook):
     files = parameter_files(ROOT / "params" / profile, notebook, MODELS[notebook].model_fields)
-    return {name: value for path in files for name, value in yaml.safe_load(path.read_text()).items()}
+    return {name: value for path in files for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))

@@ -42,7 +42,7 @@ def test_links_lead_to_what_is_there(tmp_path):
     cell = nbformat.v4.new_code_cell('out.table(table, "04_table4", "Caption.")', id="table4")
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell('"04_table4"'), cell]), executed)
     outputs.note_run("04_ablation", seconds=1.0, command="papermill")
-    page = build_report(outputs, "demo").read_text()
+    page = build_report(outputs, "demo").read_text(encoding="utf-8")
     row = re.search(r"\(T4-student-mean\).*?</details>", page, re.DOTALL).group()
     assert re.findall(r'href="([^"]*#[^"]*)"', row) == ["#table-04_table4", "executed/04_ablation.html#cell-id=table4"]
     assert 'id="table-04_table4"' in page
