@@ -15,9 +15,9 @@ import torch
 
 from kdig import KdigError
 from kdig.losses import DistillationLoss
-from kdig.models import student
+from kdig.models import student, with_normalisation
 from kdig.runs import METHODS, Run, Workspace, execute, frame, prepare, signal_spec, train
-from kdig.signals import IGDataset, signal_path
+from kdig.signals import IGDataset, Signals, signal_path
 from kdig.training import Recipe, accuracy, fit, predict
 
 
@@ -215,12 +215,26 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
 def test_loss_that_is_not_finite_names_run_epoch_and_step_and_leaves_nothing(make_run, workspace):
     bad = make_run(recipe={"optimizer": "sgd", "learning_rate": 1e30})
     good = make_run(seed=5)
-    with pytest.raises(KdigError, match=rf"1 of 2 runs failed: student level 8 seed 0 \({bad.key}\).*epoch 1, step \d") as error:
+    said = rf"1 of 2 runs failed: student level 8 seed 0 \({bad.key}\).*epoch 1, step [2-9]; lower the learning rate"
+    with pytest.raises(KdigError, match=said) as error:
         execute([bad, good], workspace)
     assert "\n" not in str(error.value)
     assert workspace.result(bad) is None
     assert workspace.result(good) is not None  # one failing run does not stop the others
     assert not list((workspace.folder / "runs").glob(".*"))
+
+
+def test_first_loss_that_is_not_finite_blames_what_goes_in(digits):
+    """No learning rate has had a part in it."""
+    poisoned = Signals(logits=torch.full((20, 10), float("nan")))
+    few, recipe = digits.train.select(torch.arange(20)), Recipe(epochs=1, batch_size=8)
+    with pytest.raises(KdigError, match="nan at epoch 1, step 1; the teacher's logits hold values that are not finite"):
+        fit(student(8, width=0.25), IGDataset(few, poisoned), digits.test, DistillationLoss(0.5, 2.0), recipe)
+    dark = with_normalisation(student(8, width=0.25), [0.0] * 3, [1.0, 0.0, 1.0])
+    dark[0].mean = torch.tensor([0.0, float("nan"), 0.0]).view(-1, 1, 1)
+    with pytest.raises(KdigError, match=r"step 1; .*inputs that are not finite, such as images after normalisation") as error:
+        fit(dark, IGDataset(few), digits.test, DistillationLoss(), recipe)
+    assert "learning rate" not in str(error.value)
 
 
 def test_any_failure_leaves_the_other_runs_going(make_run, workspace, monkeypatch):
