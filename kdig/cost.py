@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-import yaml
 
 from kdig import KdigError
 from kdig.latency import training_call
 from kdig.models import build
 from kdig.params import NOTEBOOKS, Experiment, Students, check
 from kdig.runs import Run, Workspace, cores, signal_spec, thread_count
-from kdig.settings import parameter_files
+from kdig.settings import parameter_values
 from kdig.signals import SignalSpec, Teacher, signal_path
 
 
@@ -44,9 +43,8 @@ def profile_cost(profile: Path, notebooks: Sequence[str], root: str | None) -> s
 
 def _settings(profile: Path, notebook: str, root: str | None) -> Experiment:
     model = NOTEBOOKS[notebook]
-    files = parameter_files(profile, notebook, model.model_fields)
-    values = {name: value for path in files for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
-    return check(model, values | {"profile": profile.name} | ({"root": str(Path(root).resolve())} if root else {}))
+    values = parameter_values(profile, notebook, model.model_fields)
+    return check(model, values | {"profile": profile.name} | ({"root": root} if root else {}))
 
 
 def estimate(runs: Sequence[Run], workspace: Workspace, workers: int, threads: int) -> float:

@@ -176,7 +176,7 @@ def warm_variants(
             for batch in batches:
                 images = _pictures(next(iter(models.values())), batch, image_size)
                 frames.append(warm(models, images, variant, repeats).assign(variant=variant, batch=batch))
-        except Exception as error:
+        except Exception as error:  # compilers and kernels that this machine lacks fail in any way
             missing.append(f"{variant}: cannot be run here ({type(error).__name__}: {' '.join(str(error).split())[:120]})")
     frames = [frame for frame in frames if not any(line.startswith(f"{frame.variant[0]}:") for line in missing)]
     return pd.concat(frames, ignore_index=True), missing
@@ -197,7 +197,7 @@ def cold(
             with futures.ProcessPoolExecutor(1, forkserver(), exit_with_parent) as fresh:
                 try:
                     rows = fresh.submit(first_passes, orders[name], image_size, device, threads).result()
-                except Exception as error:
+                except Exception as error:  # whatever went wrong in the other process comes back here
                     raise KdigError(f"timing in a fresh process failed: {' '.join(str(error).split())}") from None
             frames.append(pd.DataFrame(rows).assign(order=name, process=process))
     return pd.concat(frames, ignore_index=True)

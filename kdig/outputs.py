@@ -2,7 +2,9 @@
 
 import html
 import json
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -10,7 +12,7 @@ from IPython import get_ipython
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
-from kdig.files import atomic_write
+from kdig.files import atomic_write, reading
 
 FACT = ["fact", "value", "low", "high", "interval", "n", "p"]
 
@@ -85,8 +87,8 @@ class Outputs:
         return facts
 
     def all_facts(self) -> pd.DataFrame:
-        """The facts that this profile's notebooks have written so far."""
-        found = [pd.read_csv(path) for path in sorted((self.folder / "facts").glob("*.csv"))]
+        """The facts that this profile's notebooks have written so far. Raises `KdigError` for a file that cannot be read."""
+        found = [read_table(path) for path in sorted((self.folder / "facts").glob("*.csv"))]
         columns = [*FACT, "notebook", "data", "comparable", "reason"]
         return pd.concat(found, ignore_index=True).reindex(columns=columns) if found else pd.DataFrame(columns=columns)
 
@@ -94,3 +96,26 @@ class Outputs:
         """Write `executed/<notebook>.json`, last of all: the notebook's run is complete."""
         path = self.folder / "executed" / f"{notebook}.json"
         atomic_write(path, lambda part: Path(part).write_text(json.dumps(values, indent=1), encoding="utf-8"))
+
+    def noted(self, notebook: str) -> dict[str, Any]:
+        """What `note_run` has kept of a notebook; empty when it has not run, or when the file cannot be read."""
+        with suppress(OSError, ValueError):
+            values = json.loads((self.folder / "executed" / f"{notebook}.json").read_text(encoding="utf-8"))
+            return values if isinstance(values, dict) else {}
+        return {}
+
+
+# a file that a notebook wrote, and that a power failure or a full disk has spoilt
+WRITE_AGAIN = "delete it and the .json file of its notebook in executed/, and run the notebook again"
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The CSV file at `path`. Raises `KdigError` when it cannot be read."""
+    with reading(path, WRITE_AGAIN):
+        return pd.read_csv(path)
+
+
+def read_caption(path: Path) -> str:
+    """The caption beside the table or figure at `path`. Raises `KdigError` when there is none."""
+    with reading(path.with_suffix(".txt"), WRITE_AGAIN):
+        return path.with_suffix(".txt").read_text(encoding="utf-8")

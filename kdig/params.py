@@ -6,16 +6,14 @@ unknown name stops the notebook with one line.
 
 import itertools
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import pandas as pd
 import torch
-import yaml
 from pydantic import Field, model_validator
 from torchvision.models import MobileNetV2
 
-from kdig import KdigError
+from kdig import KdigError, settings
 from kdig.attribution import Baseline, Output, Rule
 from kdig.data import CIFAR10_CLASSES, DATASETS, Dataset, Split, check_draw, stratified
 from kdig.imagenet import Resize, Source, load_subset, stand_in
@@ -25,8 +23,7 @@ from kdig.models import Architecture, build, count_parameters, equal_width, load
 from kdig.paper import OTHER_SETTINGS, published
 from kdig.recompute import matching_smoothing, stationary_gap
 from kdig.runs import METHODS, Engine, Result, Run, Workspace, cores, execute
-from kdig.settings import Settings, parameter_files, project_root
-from kdig.settings import check as check
+from kdig.settings import Settings, located, parameter_values, project_root
 from kdig.signals import Overlay, Pairing
 from kdig.training import Recipe
 
@@ -60,7 +57,7 @@ class Experiment(Settings):
     ig_baseline: Baseline = "black"
     ig_rule: Rule = "gausslegendre"
     ig_output: Output = "logit"
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, or cuda:1 for the second GPU")
     engine: Engine = "local"
     workers: int = Field(2, ge=1)
     threads: int = Field(1, ge=1)
@@ -80,7 +77,7 @@ class Experiment(Settings):
             raise KdigError(
                 f"device {self.device!r} asked for, but torch sees {torch.cuda.device_count()} GPUs: use 'cpu' or 'auto'"
             )
-        return Workspace(self.outputs.folder, project_root() / Path(self.root).expanduser(), device, self.download)
+        return Workspace(self.outputs.folder, located(self.root), device, self.download)
 
     def data(self) -> Dataset:
         """The data set. Raises `KdigError` when it has too few images for the numbers that are asked for."""
@@ -97,8 +94,7 @@ class Experiment(Settings):
 
     def _papers(self, notebook: str) -> dict[str, Any]:
         """What `params/paper` gives `notebook`."""
-        files = parameter_files(project_root() / "params" / "paper", notebook, type(self).model_fields)
-        return {name: value for file in files for name, value in yaml.safe_load(file.read_text(encoding="utf-8")).items()}
+        return parameter_values(project_root() / "params" / "paper", notebook, type(self).model_fields)
 
     def is_papers(self, notebook: str) -> bool:
         """Whether data and all settings that decide a result are those of `params/paper`; only then claims about it are decided."""
@@ -328,12 +324,11 @@ class ImageNetSubset(Ablation):
         if data.classes != CIFAR10_CLASSES:
             given = f"{', '.join(data.classes[:3])}, ..."
             raise KdigError(f"subset_root is given, but the classes are {given}: pictures of ImageNet fit CIFAR-10's classes only")
-        folder = project_root() / Path(self.subset_root).expanduser()
-        return load_subset(folder, image_size or self.image_size, how or self.resize)
+        return load_subset(located(self.subset_root), image_size or self.image_size, how or self.resize)
 
     def released(self) -> dict[str, MobileNetV2]:
-        """The networks of `checkpoints` by file name. Raises `KdigError` for a file that is not one of them."""
-        return released_students(self.checkpoints)
+        """The networks of `checkpoints` by file name. Raises `KdigError` for a file that does not fit."""
+        return released_students(self.checkpoints, len(self.data().classes))
 
 
 class AttentionMaps(Ablation):
@@ -361,8 +356,8 @@ class Released(Ablation):
         return Ablation.runs(self, teacher)
 
     def released(self) -> dict[str, MobileNetV2]:
-        """The networks of `checkpoints` by file name. Raises `KdigError` for a file that is not one of them."""
-        return released_students(self.checkpoints)
+        """The networks of `checkpoints` by file name. Raises `KdigError` for a file that does not fit."""
+        return released_students(self.checkpoints, len(self.data().classes))
 
     def released_test(self) -> Split:
         """CIFAR-10's test pictures at the released students' size."""
@@ -463,10 +458,21 @@ class ReleasedCode(Released):
         return round(matching_smoothing(gap, classes), 4)
 
 
-def released_students(files: Iterable[str]) -> dict[str, MobileNetV2]:
-    """The released students in `files`, by file name; relative paths start at the project root."""
-    paths = [project_root() / Path(file).expanduser() for file in files]
-    return {path.stem: load_released_checkpoint(path) for path in paths}
+def released_students(files: Iterable[str], classes: int) -> dict[str, MobileNetV2]:
+    """The released students in `files`, by file name; relative paths start at the project root.
+
+    Raises `KdigError` for a file that is none, for one that tells another number of `classes` apart, and for two of one name.
+    """
+    students: dict[str, MobileNetV2] = {}
+    for path in map(located, files):
+        if path.stem in students:
+            raise KdigError(f"two of the checkpoints are called {path.stem}: give one of them another name")
+        students[path.stem] = net = load_released_checkpoint(path)
+        if net.classifier[-1].out_features != classes:
+            raise KdigError(
+                f"{path} tells {net.classifier[-1].out_features} classes apart, but the data have {classes}: leave it out"
+            )
+    return students
 
 
 # notebooks that train -> the parameters that each accepts
@@ -481,3 +487,12 @@ NOTEBOOKS: dict[str, type[Experiment]] = {
     "09_released_code": ReleasedCode,
     "09_released_results": ReleasedResults,
 }
+
+
+M = TypeVar("M", bound=Settings)
+
+
+def check(model: type[M], namespace: dict[str, Any]) -> M:
+    """`kdig.settings.check`, which see, for a notebook of this table: a profile in `params/` must have its own values."""
+    notebook = next((name for name, accepted in NOTEBOOKS.items() if accepted is model), "")
+    return settings.check(model, namespace, notebook)

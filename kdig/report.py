@@ -13,8 +13,8 @@ import nbformat
 import pandas as pd
 
 from kdig import __version__
-from kdig.files import atomic_write
-from kdig.outputs import Outputs
+from kdig.files import atomic_write, reading
+from kdig.outputs import WRITE_AGAIN, Outputs, read_caption, read_table
 from kdig.paper import VERDICTS, claims, decide, published
 
 # the table of trained networks that a reader looks for first
@@ -91,17 +91,31 @@ def _places(folder: Path) -> dict[str, list[tuple[str, str]]]:
     for kind in ("table", "figure"):
         for path in sorted((folder / f"{kind}s").glob("*.txt")):
             places.setdefault(path.stem, []).append((f"{kind} {path.stem}", f"#{kind}-{path.stem}"))
-    for path in sorted((folder / "executed").glob("*.json")):
-        for cell in nbformat.read(path.with_suffix(".ipynb"), as_version=4).cells:
+    for notebook in _executed(folder):
+        for cell in _cells(folder / "executed" / f"{notebook}.ipynb"):
             for item in (name for name in places if cell.cell_type == "code" and f'"{name}"' in cell.source):
-                places[item].append((f"cell {cell.id} of {path.stem}", f"executed/{path.stem}.html#cell-id={cell.id}"))
+                places[item].append((f"cell {cell.id} of {notebook}", f"executed/{notebook}.html#cell-id={cell.id}"))
     return places
 
 
+def _executed(folder: Path) -> dict[str, dict[str, Any]]:
+    """What is noted of each notebook that has run to its end; one whose note cannot be read has not."""
+    notes = {path.stem: Outputs(folder).noted(path.stem) for path in sorted((folder / "executed").glob("*.json"))}
+    return {notebook: note for notebook, note in notes.items() if note}
+
+
+def _cells(path: Path) -> list[Any]:
+    with reading(path, WRITE_AGAIN):
+        try:
+            cells: list[Any] = nbformat.read(path, as_version=4).cells
+        except nbformat.ValidationError as error:
+            raise ValueError(str(error)) from None
+        return cells
+
+
 def _notebooks(folder: Path) -> list[dict[str, object]]:
-    """Executed notebooks: name, link, seconds; a notebook without its JSON is unfinished and left out."""
-    found = [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in sorted((folder / "executed").glob("*.json"))]
-    return [{"name": name, "link": f"executed/{name}.html", **values} for name, values in found]
+    """Executed notebooks: name, link, seconds."""
+    return [{"name": name, "link": f"executed/{name}.html", **note} for name, note in _executed(folder).items()]
 
 
 def _tables(folder: Path) -> list[dict[str, str]]:
@@ -109,8 +123,8 @@ def _tables(folder: Path) -> list[dict[str, str]]:
     return [
         {
             "name": path.stem,
-            "caption": path.with_suffix(".txt").read_text(encoding="utf-8"),
-            "html": pd.read_csv(path).to_html(index=False, na_rep="", border=0, float_format="{:.4g}".format),
+            "caption": read_caption(path),
+            "html": read_table(path).to_html(index=False, na_rep="", border=0, float_format="{:.4g}".format),
         }
         for path in paths
     ]
@@ -120,7 +134,7 @@ def _figures(folder: Path) -> list[dict[str, str]]:
     return [
         {
             "name": path.stem,
-            "caption": path.with_suffix(".txt").read_text(encoding="utf-8"),
+            "caption": read_caption(path),
             "source": "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
         }
         for path in sorted((folder / "figures").glob("*.png"))
@@ -129,11 +143,17 @@ def _figures(folder: Path) -> list[dict[str, str]]:
 
 def _environments(folder: Path) -> list[dict[str, object]]:
     """What data and machine the stored runs used: one row for each combination, with the number of runs and their hours."""
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "runs").glob("*.json"))]
-    if not runs:
+    made = [_made(path) for path in sorted((folder / "runs").glob("*.json"))]
+    if not made:
         return []
-    rows = pd.DataFrame({**_LATER, **run["environment"], "data": run["data_label"], "hours": run["seconds"] / 3600} for run in runs)
+    rows = pd.DataFrame(made)
     keys = [column for column in rows.columns if column != "hours"]
     grouped = rows.groupby(keys, sort=False).hours.agg(["size", "sum"]).reset_index()
     result: list[dict[str, object]] = grouped.rename(columns={"size": "runs", "sum": "hours"}).to_dict("records")
     return result
+
+
+def _made(path: Path) -> dict[str, object]:
+    with reading(path, "delete it to make the run again"):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        return {**_LATER, **run["environment"], "data": run["data_label"], "hours": run["seconds"] / 3600}

@@ -5,7 +5,6 @@ Each notebook is one papermill command, which is printed, so that it can be type
 
 import argparse
 import hashlib
-import json
 import os
 import shlex
 import signal
@@ -20,17 +19,17 @@ from nbconvert import HTMLExporter
 
 from kdig import KdigError
 from kdig.cost import profile_cost
-from kdig.files import atomic_write
+from kdig.files import alone, atomic_write
 from kdig.outputs import Outputs
 from kdig.report import build_report
-from kdig.settings import ALLOCATOR, outputs_of, parameter_files, project_root
+from kdig.settings import ALLOCATOR, located, outputs_of, parameter_files, project_root
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code: 0 when every notebook ran and the report is written."""
     parser = argparse.ArgumentParser(prog="python -m kdig.reproduce", description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="demo", help="a folder of params/: demo, lite, paper or your own")
-    parser.add_argument("--root", help="folder that holds the pictures (see README)")
+    parser.add_argument("--root", help="folder that holds the pictures (see README); a relative one starts at the project's folder")
     parser.add_argument("--only", help="one notebook, such as 04_ablation")
     options = parser.parse_args(arguments)
     try:
@@ -76,7 +75,7 @@ def papermill_command(notebook: Path, params: Path, root: str | None, output: Pa
     command = ["papermill", _within(here, notebook), _within(here, output), *options]
     command += [text for file in files for text in ("-f", file)] + ["-r", "profile", params.name]
     # notebooks take a relative root from the project's folder
-    return command + (["-r", "root", _within(project_root(), Path(root).absolute())] if root and "root" in accepted else [])
+    return command + (["-r", "root", _within(project_root(), located(root))] if root and "root" in accepted else [])
 
 
 def _within(folder: Path, path: Path) -> str:
@@ -85,42 +84,53 @@ def _within(folder: Path, path: Path) -> str:
 
 
 def run_notebook(notebook: Path, params: Path, root: str | None, outputs: Outputs) -> None:
-    """Execute one notebook with papermill in a process of its own, and convert it to HTML. Raises `KdigError` when it fails.
+    """Execute one notebook with papermill in a process of its own, and convert it to HTML.
 
-    A notebook that has run with the same source, parameters and code is not run again.
+    A notebook that has run with the same source, parameters and code is not run again. Of two processes that run a profile, one
+    executes a notebook and the other waits for it. Raises `KdigError` when it fails, which says where the traceback is.
     """
     executed = outputs.folder / "executed" / notebook.name
-    executed.parent.mkdir(parents=True, exist_ok=True)
     done = executed.with_suffix(".json")
-    command, stamp, unchanged = _plan(notebook, params, root, outputs)
-    if unchanged:
-        print(f"{notebook.stem}: unchanged since it ran (delete {done} to run it again)", flush=True)
-        return
-    done.unlink(missing_ok=True)
-    print(f"\n$ {shlex.join(command)}", flush=True)
-    start = time.monotonic()
+    with alone(executed.with_suffix(".lock"), notebook.stem):
+        command, stamp, unchanged = _plan(notebook, params, root, outputs)
+        if unchanged:
+            print(f"{notebook.stem}: unchanged since it ran (delete {done} to run it again)", flush=True)
+            return
+        done.unlink(missing_ok=True)
+        print(f"\n$ {shlex.join(command)}", flush=True)
+        start = time.monotonic()
+        _papermill(command, notebook, executed.with_suffix(".error.txt"))
+        _to_html(executed)
+        seconds = time.monotonic() - start
+        outputs.note_run(notebook.stem, seconds=round(seconds, 1), command=shlex.join(command), stamp=stamp)
+        print(f"{notebook.stem}: {seconds:.0f} s", flush=True)
+
+
+def _papermill(command: list[str], notebook: Path, errors: Path) -> None:
+    """Run a command of papermill. Raises `KdigError` when it fails, and leaves all that it said in the file `errors`."""
+    errors.unlink(missing_ok=True)
     environment = {**os.environ, **ALLOCATOR, "PYTHONUNBUFFERED": "1"}
     finished = subprocess.run([sys.executable, "-m", *command], env=environment, stderr=subprocess.PIPE, text=True)
     # papermill marks the cells of a killed notebook as completed, so the exit code decides
     if finished.returncode != 0:
-        raise KdigError(f"{notebook.name} failed: {_reason(finished.stderr)}")
+        atomic_write(errors, lambda part: Path(part).write_text(finished.stderr, encoding="utf-8"))
+        raise KdigError(f"{notebook.name} failed: {_reason(finished.stderr)} (traceback: {errors})")
+
+
+def _to_html(executed: Path) -> None:
     try:
         page, _ = HTMLExporter(embed_images=True).from_filename(str(executed))
     except (OSError, ValueError, nbformat.ValidationError) as error:
         raise KdigError(f"{executed} ran, but could not be converted to HTML: {str(error).splitlines()[0]}") from None
     atomic_write(executed.with_suffix(".html"), lambda part: Path(part).write_text(page, encoding="utf-8"))
-    seconds = time.monotonic() - start
-    outputs.note_run(notebook.stem, seconds=round(seconds, 1), command=shlex.join(command), stamp=stamp)
-    print(f"{notebook.stem}: {seconds:.0f} s", flush=True)
 
 
 def _plan(notebook: Path, params: Path, root: str | None, outputs: Outputs) -> tuple[list[str], str, bool]:
     """The command for a notebook, its stamp, and whether it has run with this stamp already."""
     executed = outputs.folder / "executed" / notebook.name
     command = papermill_command(notebook, params, root, executed)
-    stamp, done = _stamp(notebook, command, outputs), executed.with_suffix(".json")
-    unchanged = done.exists() and executed.with_suffix(".html").exists() and json.loads(done.read_bytes()).get("stamp") == stamp
-    return command, stamp, unchanged
+    stamp = _stamp(notebook, command, outputs)
+    return command, stamp, executed.with_suffix(".html").exists() and outputs.noted(notebook.stem).get("stamp") == stamp
 
 
 def _stamp(notebook: Path, command: list[str], outputs: Outputs) -> str:

@@ -9,8 +9,10 @@ import os
 import pickle
 import platform
 import subprocess
+import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
@@ -30,7 +32,7 @@ from torch import Tensor
 from kdig import KdigError, __version__
 from kdig.attribution import Baseline, Output, Rule
 from kdig.data import Dataset, Split, in_both, load_dataset, stratified, stratified_rows
-from kdig.files import atomic_write
+from kdig.files import NoSpaceError, alone, atomic_write, require_space
 from kdig.locked import lock_name
 from kdig.losses import DistillationLoss, Reduction
 from kdig.models import LEVELS, Architecture, AttentionTap, Network, build, count_parameters, state_hash, with_normalisation
@@ -70,6 +72,8 @@ METHODS: dict[str, frozenset[str]] = {
 }
 # torch's generator and thread count belong to the process: one run at a time in each, also on a worker with several threads
 _LOCK = threading.Lock()
+# how long dask may take to hand over the line of a run that is finished
+_ANSWER_SECONDS = 30
 _SIGNALS: dict[str, Kind] = {"alpha": "logits", "probability": "maps", "gamma": "attention"}
 # fields that decide nothing while the weight they belong to is zero, or while no map is used
 _DEPENDENT = {"alpha": {"temperature"}, "gamma": {"attention_reduction"}, "probability": {"overlay"}}
@@ -266,6 +270,11 @@ class Workspace:
         self.keep(net, mean, std, result.run.level, result.run.width, result.run.architecture)
         text = result.model_dump_json(indent=1)
         atomic_write(self.folder / "runs" / f"{result.run.key}.json", lambda part: Path(part).write_text(text, encoding="utf-8"))
+        self.traceback(result.run).unlink(missing_ok=True)
+
+    def traceback(self, run: Run) -> Path:
+        """Where a failure of `run` leaves its traceback, until the run succeeds."""
+        return self.folder / "runs" / f"{run.key}.error.txt"
 
     def keep(
         self,
@@ -355,11 +364,17 @@ def signal_spec(run: Run, teacher: Teacher, split: Split) -> SignalSpec:
 def train(run: Run, workspace: Workspace, threads: int = 1, epochs_shown: bool = False) -> Result:
     """Carry out one run and store it; a run that is already stored is returned as it is.
 
-    On the CPU the result depends on the run and on `threads`, bit for bit. Raises `KdigError` when the loss is not finite.
+    On the CPU the result depends on the run and on `threads`, bit for bit. Of two processes that need the same run, one trains
+    it and the other waits for it. Raises `KdigError` when the loss is not finite.
     """
     stored = workspace.result(run)
-    if stored is not None:
-        return stored
+    if stored is None:
+        with alone(workspace.folder / "runs" / f"{run.key}.lock", str(run)):
+            stored = workspace.result(run) or _train(run, workspace, threads, epochs_shown)
+    return stored
+
+
+def _train(run: Run, workspace: Workspace, threads: int, epochs_shown: bool) -> Result:
     start, made = time.monotonic(), environment(workspace.device, threads)
     progress = Progress(str(run), run.recipe.epochs) if epochs_shown else None
     # the seed covers initial weights and the teacher's dropout, whatever this process has drawn before
@@ -446,11 +461,13 @@ def execute(
     `inline` trains one after the other in this process, `local` in `workers` processes, `dask` on the cluster that
     `DASK_SCHEDULER_ADDRESS` names (or a local one). Whatever the engine, a run uses `threads` CPU threads and gives the same
     numbers.
-    A failing run does not stop the others. Raises `KdigError` at the end if one failed.
+    A failing run does not stop the others, and leaves its traceback in a file. Raises `KdigError` at the end, which names every
+    run that failed; and at once when there is no space for the results.
     """
     stored = {run.key: workspace.result(run) for run in {run.key: run for run in runs}.values()}
     todo = list({run.key: run for run in runs if stored[run.key] is None}.values())
     if todo:
+        _require_space(todo, workspace)
         prepare(todo, workspace, cores())
         failures = []
         progress = Progress("runs", len(todo))
@@ -458,9 +475,26 @@ def execute(
             failures += [error] if error else []
             progress.advance()
         if failures:
-            raise KdigError(f"{len(failures)} of {len(todo)} runs failed: {failures[0]}")
+            raise KdigError(f"{len(failures)} of {len(todo)} runs failed: {'; '.join(failures)}")
     results = [stored[run.key] or workspace.result(run) for run in runs]
     return [result for result in results if result is not None]
+
+
+def _require_space(runs: Sequence[Run], workspace: Workspace) -> None:
+    """Raises `NoSpaceError` when the weights of `runs` do not fit on the disk: better now than after training."""
+    sizes = [
+        _weights_size(run.level, len(workspace.dataset(run.dataset, run.image_size).classes), run.width, run.architecture)
+        for run in runs
+    ]
+    require_space(workspace.folder, sum(sizes), f"the weights of {len(runs)} runs")
+
+
+@functools.cache
+def _weights_size(level: int, classes: int, width: float, architecture: Architecture) -> int:
+    """Bytes of a network's state."""
+    with torch.device("meta"):
+        state = build(level, classes, width, architecture).state_dict()
+    return sum(value.numel() * value.element_size() for value in state.values())
 
 
 def cores() -> int:
@@ -473,14 +507,25 @@ def _engines() -> dict[Engine, Callable[[list[Run], Workspace, int, int], Iterat
 
 
 def _attempt(run: Run, workspace: Workspace, threads: int, epochs_shown: bool = False) -> str | None:
-    """Train; what went wrong, in one line, or None. Whatever it is, the other runs go on."""
+    """Train; what went wrong, in one line that names the traceback's file, or None.
+
+    Whatever it is, the other runs go on, but for a full disk: `NoSpaceError` is raised, since no run could keep its result.
+    """
     try:
         train(run, workspace, threads, epochs_shown)
-    except KdigError as error:
-        return str(error)
-    except Exception as error:
-        return f"{run}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    except NoSpaceError:
+        raise
+    except Exception as error:  # a run may fail in any way, torch's and the driver's among them
+        path, text = workspace.traceback(run), traceback.format_exc()
+        atomic_write(path, lambda part: Path(part).write_text(text, encoding="utf-8"))
+        return f"{_in_short(run, error)} (traceback: {path})"
     return None
+
+
+def _in_short(run: Run, error: Exception) -> str:
+    if isinstance(error, KdigError):
+        return str(error)
+    return f"{run}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _inline(runs: list[Run], workspace: Workspace, workers: int, threads: int) -> Iterator[str | None]:
@@ -489,6 +534,7 @@ def _inline(runs: list[Run], workspace: Workspace, workers: int, threads: int) -
 
 
 def _local(runs: list[Run], workspace: Workspace, workers: int, threads: int) -> Iterator[str | None]:
+    _require_main_guard("local")
     left, handed = deque(runs), []
 
     def hand_over() -> None:
@@ -507,12 +553,21 @@ def _local(runs: list[Run], workspace: Workspace, workers: int, threads: int) ->
         for done in futures.as_completed(handed):
             yield done.result()
     except BaseException as error:
-        _pool(workers).shutdown(wait=True, cancel_futures=True)
+        # on a full disk what still trains cannot be kept: nobody waits for it
+        _pool(workers).shutdown(wait=not isinstance(error, NoSpaceError), cancel_futures=True)
         _pool.cache_clear()
         if isinstance(error, futures.process.BrokenProcessPool):
             reason = "a worker was killed, perhaps for memory: give the same command again, or use fewer workers"
             raise KdigError(reason) from None
         raise
+
+
+def _require_main_guard(engine: Engine) -> None:
+    """Raises `KdigError` for a script whose workers, which read it once more, would start it once more."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    with suppress(OSError):
+        if script and "__main__" not in Path(script).read_text(encoding="utf-8", errors="ignore"):
+            raise KdigError(f"engine {engine!r} starts workers that read {script}: put the call under if __name__ == '__main__':")
 
 
 @functools.cache
@@ -541,14 +596,77 @@ def exit_with_parent() -> None:
 
 
 def _dask(runs: list[Run], workspace: Workspace, workers: int, threads: int) -> Iterator[str | None]:
+    with _client(workers) as client:
+        blamed = []
+        for run, done in _handed_over(client, runs, len(runs), workspace, threads):
+            if _is_blamed(done) and workspace.result(run) is None:
+                blamed.append(run)
+            else:
+                yield _answer(done, run, workspace)
+        # A run that waited at a worker is blamed for its death like the one that killed it. All try again, none waiting there.
+        free = max(1, sum(client.nthreads().values()))
+        for run, done in _handed_over(client, blamed, free, workspace, threads):
+            yield _answer(done, run, workspace)
+
+
+def _client(workers: int) -> Any:
+    """A client of the cluster that `DASK_SCHEDULER_ADDRESS` names, or of one on this machine.
+
+    Raises `KdigError` when there is none.
+    """
     try:
-        from distributed import Client, as_completed
+        from distributed import Client
     except ImportError:
         raise KdigError("engine 'dask' needs the cluster extra: pip install 'kdig[cluster]'") from None
-    local = {} if os.environ.get("DASK_SCHEDULER_ADDRESS") else {"n_workers": workers, "threads_per_worker": 1}
-    with Client(**local) as client:
-        for done in as_completed([client.submit(_attempt, run, workspace, threads, pure=False) for run in runs]):
-            yield done.result()
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+    if not address:
+        _require_main_guard("dask")
+        return Client(n_workers=workers, threads_per_worker=1)
+    try:
+        return Client(address)
+    except (OSError, ValueError) as error:
+        found = f"no dask scheduler answers at {address} ({str(error).splitlines()[0]})"
+        raise KdigError(f"{found}: start one there, or unset DASK_SCHEDULER_ADDRESS for one on this machine") from None
+
+
+def _handed_over(client: Any, runs: Iterable[Run], at_once: int, workspace: Workspace, threads: int) -> Iterator[tuple[Run, Any]]:
+    """Each of `runs` with its future, as they end; `at_once` of them are with the cluster."""
+    from distributed import as_completed
+
+    left, given, ended = deque(runs), {}, as_completed()
+
+    def hand_over() -> None:
+        run = left.popleft()
+        future = client.submit(_attempt, run, workspace, threads, pure=False)
+        given[future] = run
+        ended.add(future)
+
+    for _ in range(min(at_once, len(left))):
+        hand_over()
+    for future in ended:
+        if left:
+            hand_over()
+        yield given.pop(future), future
+
+
+def _is_blamed(done: Any) -> bool:
+    """Whether dask gave a run up, because workers died again and again while they had it."""
+    return done.status == "error" and type(done.exception()).__name__ == "KilledWorker"
+
+
+def _answer(done: Any, run: Run, workspace: Workspace) -> str | None:
+    """What `_attempt` said of `run`, or, where its worker has died, what became of it."""
+    try:
+        answer: str | None = done.result(timeout=_ANSWER_SECONDS)
+    except NoSpaceError:
+        raise
+    except Exception as error:  # dask has many ways to lose a worker
+        if workspace.result(run) is not None:
+            return None  # the run is finished; only the answer went with its worker
+        if type(error).__name__ == "KilledWorker":
+            return f"{run}: its worker died again and again, perhaps for memory: use fewer workers, or workers with more memory"
+        return f"{run}: its worker died or does not answer ({type(error).__name__}): give the same command again"
+    return answer
 
 
 @contextmanager

@@ -9,7 +9,8 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -24,7 +25,7 @@ from kdig import KdigError
 from kdig.attribution import Baseline, Output, Rule, attribution_map, baseline_point, integrated_gradients
 from kdig.augment import Views, blend, crop_flip, draw_views, normalise_map, phase_scrambled
 from kdig.data import Split
-from kdig.files import atomic_write
+from kdig.files import alone, atomic_write
 from kdig.losses import attention_map
 from kdig.models import AttentionTap, Network, fold_batch_norm, full_precision, state_hash, with_normalisation
 from kdig.progress import Progress
@@ -135,23 +136,30 @@ def precompute(spec: SignalSpec, kind: Kind, teacher: Teacher, split: Split, fol
 
     With `released` pairing, row i holds the signal of another picture in a random crop: the released code stored signals in the
     order of a shuffled, augmented pass and looked them up by data set index; maps came from a second such pass.
+
+    Of two processes that need the same file, one computes it and the other waits for it.
     """
     path = signal_path(spec, kind, folder)
-    if path.with_suffix(".json").exists():
-        return path
-    if teacher.hash != spec.teacher or split.fingerprint != spec.data:
-        wanted = f"teacher {spec.teacher} and data {spec.data}"
-        raise KdigError(f"signals are asked for {wanted}, not {teacher.hash} and {split.fingerprint}")
+    if not path.with_suffix(".json").exists():
+        if teacher.hash != spec.teacher or split.fingerprint != spec.data:
+            wanted = f"teacher {spec.teacher} and data {spec.data}"
+            raise KdigError(f"signals are asked for {wanted}, not {teacher.hash} and {split.fingerprint}")
+        with alone(path.with_suffix(".lock"), f"{kind} ({spec.pairing})"):
+            if not path.with_suffix(".json").exists():
+                _compute(path, spec, kind, teacher, split, block)
+    return path
+
+
+def _compute(path: Path, spec: SignalSpec, kind: Kind, teacher: Teacher, split: Split, block: int) -> None:
+    """Fill `path` block by block, and write its stamp last of all."""
     order, views = _pass_order(spec, kind, len(split))
-    blocks, parts = path.with_suffix(".blocks"), []
+    blocks, rows = path.with_suffix(".blocks"), []
     progress = Progress(f"{kind} ({spec.pairing})", len(split))
-    for start in range(0, len(split), block):
-        parts.append(blocks / f"{start:08d}.npy")
-        if not parts[-1].exists():
-            places = torch.arange(start, min(start + block, len(split)))
-            _save(parts[-1], _compute_rows(places, spec, kind, teacher, split, order, views).numpy())
-        progress.advance(min(block, len(split) - start))
-    values, stamp = np.concatenate([np.load(part) for part in parts]), spec.stamp(kind)
+    for places in torch.arange(len(split)).split(block):
+        compute = functools.partial(_compute_rows, places, spec, kind, teacher, split, order, views)
+        rows.append(_block(blocks / f"{places[0]:08d}.npy", compute))
+        progress.advance(len(places))
+    values, stamp = np.concatenate(rows), spec.stamp(kind)
     if kind == "logits":
         agreement = _agreement(values, split.labels)
         stamp["agreement"] = agreement
@@ -159,8 +167,18 @@ def precompute(spec: SignalSpec, kind: Kind, teacher: Teacher, split: Split, fol
             _warn_of_weak_teacher(agreement, values.shape[1])
     _save(path, values)
     atomic_write(path.with_suffix(".json"), lambda part: Path(part).write_text(json.dumps(stamp, indent=1), encoding="utf-8"))
-    shutil.rmtree(blocks)
-    return path
+    shutil.rmtree(blocks, ignore_errors=True)
+
+
+def _block(path: Path, compute: Callable[[], Tensor]) -> np.ndarray:
+    """The rows at `path`; computed and kept there when they are not yet, or cannot be read."""
+    with suppress(OSError, ValueError, EOFError):
+        kept: np.ndarray = np.load(path)
+        return kept
+    rows = compute().numpy()
+    with suppress(FileNotFoundError):  # without locks: another process has finished, and removed the folder
+        _save(path, rows)
+    return rows
 
 
 def _compute_rows(

@@ -15,7 +15,7 @@ from kdig import KdigError
 from kdig.data import Split
 from kdig.losses import DistillationLoss, attention_map
 from kdig.models import AttentionTap, full_precision
-from kdig.signals import IGDataset
+from kdig.signals import IGDataset, Signals
 
 
 class Recipe(BaseModel):
@@ -74,7 +74,8 @@ def fit(
         losses, correct = _train_epoch(model, dataset, loss, recipe, optimizer, schedule, attention, epoch)
         if not losses.isfinite().all():
             step = int((~losses.isfinite()).nonzero()[0]) + 1
-            raise KdigError(f"{name}: the loss is {losses[step - 1].item()} at epoch {epoch}, step {step}; lower the learning rate")
+            found = f"the loss is {losses[step - 1].item()} at epoch {epoch}, step {step}"
+            raise KdigError(f"{name}: {found}; {_advice(dataset.signals, first=epoch == step == 1)}")
         row = Epoch(epoch=epoch, train_loss=losses.mean().item(), train_accuracy=100 * correct / len(dataset), seconds=0.0)
         if epoch % recipe.evaluate_every == 0 or epoch == recipe.epochs:
             logits = predict(model, test, device=dataset.device)
@@ -84,6 +85,17 @@ def fit(
         history.append(row)
         on_epoch(row)
     return history
+
+
+def _advice(signals: Signals, first: bool) -> str:
+    """What to do about a loss that is not finite. No learning rate has had a part in the `first` one."""
+    if not first:
+        return "lower the learning rate"
+    given = {name: values for name, values in signals._asdict().items() if values is not None}
+    bad = [name for name, values in given.items() if not values.isfinite().all()]
+    if bad:
+        return f"the teacher's {' and '.join(bad)} hold values that are not finite: look at the teacher, and delete cache/signals"
+    return "nothing was learned before it: look for inputs that are not finite, such as images after normalisation"
 
 
 def _train_epoch(

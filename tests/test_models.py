@@ -24,6 +24,7 @@ from kdig.models import (
     student,
 )
 from kdig.paper import published
+from kdig.runs import Workspace
 from kdig.training import accuracy, predict
 
 
@@ -98,12 +99,73 @@ def test_both_released_layouts_load_strictly(tmp_path, split_layout):
     assert state_hash(load_released_checkpoint(tmp_path / "a.pt")) == state_hash(net)
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint"])
-def test_other_files_are_refused_in_one_line(tmp_path, content):
-    (tmp_path / "a.pt").write_bytes(content)
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda state: {f"module.{name}": value for name, value in state.items()},
+        lambda state: {f"student.{name}": value for name, value in state.items()},
+        lambda state: {"module.teacher.x": torch.ones(2), **{f"module.student.{name}": value for name, value in state.items()}},
+        lambda state: {"epoch": 3, "state_dict": state},
+        lambda state: {"acc": 91.0, "model": {f"module.{name}": value for name, value in state.items()}},
+    ],
+    ids=["module", "student", "teacher beside it", "state_dict", "model"],
+)
+def test_students_in_the_usual_wrappings_load(tmp_path, wrapped):
+    net = student(3)
+    torch.save(wrapped(net.state_dict()), tmp_path / "a.pt")
+    assert state_hash(load_released_checkpoint(tmp_path / "a.pt")) == state_hash(net)
+
+
+def refusal(path):
     with pytest.raises(KdigError, match="not one of the paper's released students") as error:
-        load_released_checkpoint(tmp_path / "a.pt")
-    assert "\n" not in str(error.value)
+        load_released_checkpoint(path)
+    text = str(error.value)
+    assert "\n" not in text
+    assert "weights_only" not in text
+    assert path.name in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no whole file of torch's"),
+        (b"no checkpoint", "no whole file of torch's"),
+        (b"<!DOCTYPE html><html>", "no whole file of torch's"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "pointer of Git LFS"),
+        (None, "no such file"),
+    ],
+)
+def test_other_files_are_refused_in_one_line(tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "a.pt").write_bytes(content)
+    assert said in refusal(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (torch.zeros(3), "it holds a Tensor"),
+        ({}, "a dictionary of nothing"),
+        ({"epoch": 3, "best": 91.0}, "a dictionary of epoch, best"),
+        ({"state_dict": {}}, "a dictionary of nothing"),
+        (ResNet20().state_dict(), "a network of 10 blocks with the first weight 'features.0.0.weight'"),
+        ({"conv1.weight": torch.zeros(3)}, "the first weight 'conv1.weight'"),
+        (mobilenet_v2().state_dict(), "a network of 19 blocks"),
+        (student(2, width=0.5).state_dict(), "weight is [16, 3, 3, 3], in the student of level 2 it is [32, 3, 3, 3]"),
+        ({**student(2).state_dict(), "extra": torch.zeros(1)}, "its extra is [1], in the student of level 2 it is missing"),
+        (student(2), "it holds Python objects"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else "",
+)  # fmt: skip
+def test_other_networks_are_refused_with_what_was_found(tmp_path, content, said):
+    torch.save(content, tmp_path / "a.pt")
+    assert said in refusal(tmp_path / "a.pt")
+
+
+def test_a_network_that_kdig_trained_is_named_as_such(tmp_path):
+    weights = Workspace(tmp_path).keep(student(2), [0.0] * 3, [1.0] * 3, level=2)
+    assert "kdig itself has trained this network" in refusal(tmp_path / "weights" / f"{weights}.pt")
 
 
 @pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="the released checkpoints are not on this machine")

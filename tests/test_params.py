@@ -1,11 +1,13 @@
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 
-from kdig import KdigError, params
+from kdig import KdigError, params, settings
 from kdig.data import stratified
-from kdig.models import build, count_parameters
+from kdig.models import build, count_parameters, student
 from kdig.paper import OTHER_SETTINGS
 
 
@@ -24,7 +26,7 @@ def message(model=params.Ablation, **namespace):
 
 def test_defaults_are_accepted_and_ipython_names_ignored():
     namespace = {
-        "profile": "demo",
+        "profile": "mine",
         "_i1": "x",
         "In": [],
         "Out": {},
@@ -33,17 +35,172 @@ def test_defaults_are_accepted_and_ipython_names_ignored():
         "params": params,
         "check": params.check,
     }
-    assert params.check(params.Ablation, namespace).profile == "demo"
+    assert params.check(params.Ablation, namespace).profile == "mine"
 
 
-def test_cell_can_be_run_again_after_later_cells():
-    namespace = {"profile": "demo", "epochs": 3}
-    params.check(params.Ablation, namespace)
-    namespace |= {"frame": [1], "teacher": "x", "epochs": 4}
-    assert params.check(params.Ablation, namespace).epochs == 4
-    namespace["epochs"] = 0
+SETUP = "settings = params.check(params.Ablation, globals())"
+
+
+def live(source, **namespace):
+    """What a kernel holds after a parameters cell with `source` and the setup cell."""
+    kernel = {"In": ["", source, SETUP], **namespace}
+    exec(source, kernel)
+    return kernel
+
+
+def run_cells(kernel, *sources):
+    for source in sources:
+        kernel["In"].append(source)
+        exec(source, kernel)
+    kernel["In"].append(SETUP)
+    return params.check(params.Ablation, kernel)
+
+
+def test_setup_can_be_run_again_after_later_cells():
+    kernel = live("profile: str = 'mine'\nepochs: int = 3")
+    first = params.check(params.Ablation, kernel)
+    assert run_cells(kernel, "frame, teacher = [1], 'x'") == first
+    assert run_cells(kernel, "profile: str = 'mine'\nepochs: int = 4").epochs == 4
     with pytest.raises(KdigError, match="epochs"):
-        params.check(params.Ablation, namespace)
+        run_cells(kernel, "profile = 'mine'; epochs = 0")
+
+
+def test_parameter_that_a_later_cell_has_taken_stops_the_setup_cell():
+    kernel = live("profile = 'mine'; epochs = 3; pairing = 'static'")
+    params.check(params.Ablation, kernel)
+    with pytest.raises(KdigError, match="pairing changed after the parameters cell was run: run that cell again"):
+        run_cells(kernel, "for pairing in ('static', 'released'): pass")
+    assert run_cells(kernel, "profile = 'mine'; epochs = 3; pairing = 'static'").pairing == "static"
+
+
+def test_near_miss_in_a_parameters_cell_that_is_edited_is_named():
+    kernel = live("profile = 'mine'; epochs = 3")
+    params.check(params.Ablation, kernel)
+    with pytest.raises(KdigError, match="unknown parameter 'epoch': did you mean 'epochs'"):
+        run_cells(kernel, "profile = 'mine'; epoch = 40")
+    with pytest.raises(KdigError, match="unknown parameter 'learning_rte': did you mean 'learning_rate'"):
+        run_cells(kernel, "profile = 'mine'\n(learning_rte, x) = 0.5, 1")
+
+
+def test_near_miss_at_the_first_call_is_named_until_it_is_mended():
+    kernel = live("profile = 'mine'; epochz = 3")
+    for _ in range(2):
+        with pytest.raises(KdigError, match="unknown parameter 'epochz': did you mean 'epochs'"):
+            run_cells(kernel)
+    assert run_cells(kernel, "profile = 'mine'; epochs = 3").epochs == 3
+
+
+def test_name_of_a_parameter_that_holds_a_module_or_a_function_is_not_passed_over():
+    assert "seed" in message(seed=params)
+    assert "epochs" in message(epochs=message)
+
+
+def test_profile_in_params_has_its_own_values():
+    """`profile = "lite"` over the demo's values would file digits as lite."""
+    demo = params.parameter_values(params.project_root() / "params" / "demo", "04_ablation", params.Ablation.model_fields)
+    params.check(params.Ablation, {"profile": "demo", **demo})
+    text = message(profile="lite", **demo)
+    assert "profile 'lite' has other values of dataset, image_size, train_images, test_images and" in text
+    assert "set profile to a name of your own" in text
+    assert "make reproduce PROFILE=lite ONLY=04_ablation" in text
+    assert "other values of epochs in params/demo" in message(profile="demo", **demo | {"epochs": 1})
+    assert "epochs" in message(profile="demo", **{name: value for name, value in demo.items() if name != "epochs"})
+    params.check(params.Ablation, {"profile": "mine", **demo | {"epochs": 1, "pairing": "released"}})
+
+
+def test_where_things_are_and_who_computes_may_differ_from_the_profile(tmp_path):
+    lite = params.parameter_values(
+        params.project_root() / "params" / "lite", "07_imagenet_subset", params.ImageNetSubset.model_fields
+    )
+    places = {"root": str(tmp_path), "download": True, "device": "cpu", "engine": "inline", "workers": 7, "threads": 2}
+    places |= {"subset_root": str(tmp_path), "checkpoints": ["a.pt"]}
+    assert set(places) == settings.PLACES
+    params.check(params.ImageNetSubset, {"profile": "lite", **lite, **places})
+
+
+def test_parameter_file_that_cannot_be_read_is_named(tmp_path):
+    for text in ("a: [1", "just words", "- 1"):
+        (tmp_path / "04_ablation.yaml").write_text(text)
+        with pytest.raises(KdigError, match=r"cannot read .*04_ablation\.yaml") as error:
+            params.parameter_values(tmp_path, "04_ablation", [])
+        assert "\n" not in str(error.value)
+    (tmp_path / "04_ablation.yaml").write_text("")
+    assert params.parameter_values(tmp_path, "04_ablation", []) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("seeds", "[0,1]", "-y '{seeds: [...]}'"), ("seeds", 3, "-y '{seeds: [...]}'"), ("methods", "kd", "not a list"),
+        ("flip", "true", "write True or False"), ("flip", 1, "write True or False"),
+        ("train_images", "null", "-p train_images None"), ("train_images", "None", "-p train_images None"),
+        ("epochs", "5", "use -p epochs 5"), ("learning_rate", "0.1", "use -p learning_rate 0.1"),
+        ("learning_rate", "1e-3", "write 1.0e-3"),
+        ("device", "mps", "write auto, cpu, cuda, or cuda:1"), ("profile", "My run", "small letters"),
+        ("dataset", 5, "use -r"), ("root", 2024, "use -r"),
+    ],
+)  # fmt: skip
+def test_what_papermill_makes_of_a_value_is_explained(name, value, said):
+    text = message(**{name: value})
+    assert f"parameter {name}" in text
+    assert said in text
+    assert "pattern" not in text
+
+
+def test_probe_for_writing_leaves_nothing_and_disturbs_nobody(tmp_path):
+    def often():
+        for _ in range(200):
+            params.check(params.Ablation, {"profile": "mine"})
+
+    with ThreadPoolExecutor(2) as both:
+        for done in [both.submit(often) for _ in range(2)]:
+            done.result()
+    assert not list((tmp_path / "outputs" / "mine").iterdir())
+
+
+def test_paths_of_a_user_start_at_home_or_at_the_project(tmp_path, monkeypatch):
+    root = params.project_root()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder in (root, root / "notebooks"):
+        monkeypatch.chdir(folder)
+        for given, meant in (("results", root / "results"), ("~/results", tmp_path / "results"), ("", root / "outputs")):
+            monkeypatch.setenv("KDIG_OUTPUTS", given)
+            assert settings.outputs_of("demo").folder == meant / "demo"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path / "absolute"))
+    assert settings.outputs_of("demo").folder == tmp_path / "absolute" / "demo"  # outside any project
+    with pytest.raises(KdigError, match="no home folder of that name"):
+        settings.located("~nobody-of-this-name/x")
+
+
+def test_project_is_told_from_others_and_the_variable_is_named(tmp_path, monkeypatch):
+    for name in ("notebooks", "params"):
+        (tmp_path / "other" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "other")
+    with pytest.raises(KdigError, match="no kdig project at or above"):
+        settings.project_root()
+    monkeypatch.setenv("KDIG_ROOT", str(tmp_path / "wrong"))
+    with pytest.raises(KdigError, match=r"KDIG_ROOT is '.*wrong'"):
+        settings.project_root()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KDIG_ROOT", "~/other")
+    assert settings.project_root() == tmp_path / "other"
+
+
+def test_printed_path_holds_no_folder_of_this_machine(tmp_path):
+    assert str(settings.brief(settings.project_root() / "outputs" / "a.html")) == "outputs/a.html"
+    assert settings.brief(tmp_path / "a.html") == tmp_path / "a.html"
+
+
+def test_checkpoint_of_other_classes_or_of_a_name_twice_is_refused(tmp_path):
+    (tmp_path / "b").mkdir()
+    for path, classes in ((tmp_path / "a.pt", 10), (tmp_path / "b" / "a.pt", 10), (tmp_path / "c.pt", 100)):
+        torch.save(student(2, classes).state_dict(), path)
+    assert set(params.released_students([str(tmp_path / "a.pt")], 10)) == {"a"}
+    with pytest.raises(KdigError, match=r"c\.pt tells 100 classes apart, but the data have 10"):
+        params.released_students([str(tmp_path / "c.pt")], 10)
+    with pytest.raises(KdigError, match="two of the checkpoints are called a"):
+        params.released_students([str(tmp_path / "a.pt"), str(tmp_path / "b" / "a.pt")], 10)
 
 
 def test_unknown_parameter_is_named_with_the_known_ones():
@@ -90,24 +247,24 @@ def test_several_faults_stand_in_one_line():
 def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path / "file"))
-    assert "cannot write to" in message(profile="demo")
+    text = message(profile="mine")
+    assert "cannot write to" in text
+    assert f"KDIG_OUTPUTS is '{tmp_path / 'file'}'" in text
 
 
 def test_device_that_is_not_there_is_named():
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    settings = params.check(params.Ablation, {"device": "cuda"})
+    given = params.check(params.Ablation, {"device": "cuda"})
     with pytest.raises(KdigError, match="0 GPUs"):
-        settings.workspace  # noqa: B018
+        given.workspace  # noqa: B018
 
 
 def test_methods_set_only_their_own_weights():
-    settings = params.check(params.Ablation, {})
-    run = settings.student_run("kd_at", 3, "abc")
+    given = params.check(params.Ablation, {})
+    run = given.student_run("kd_at", 3, "abc")
     assert (run.alpha > 0, run.probability, run.gamma > 0, run.seed) == (True, 0.0, True, 3)
-    plain = settings.student_run("student", 3, "abc")
+    plain = given.student_run("student", 3, "abc")
     assert plain.teacher is None
     assert plain.key == params.check(params.Ablation, {"temperature": 7.0, "alpha": 0.9}).student_run("student", 3, "def").key
 
@@ -115,8 +272,7 @@ def test_methods_set_only_their_own_weights():
 def papers(notebook):
     """What params/paper gives a notebook that trains students."""
     folder = params.project_root() / "params" / "paper"
-    files = [folder / f"{name}.yaml" for name in ("shared", "students", notebook)]
-    return {name: value for file in files for name, value in yaml.safe_load(file.read_text()).items()}
+    return params.parameter_values(folder, notebook, params.NOTEBOOKS[notebook].model_fields)
 
 
 def test_only_the_papers_own_settings_decide_its_results(monkeypatch):

@@ -10,6 +10,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +28,7 @@ from kdig.models import LEVELS
 from kdig.outputs import Outputs
 from kdig.paper import published
 from kdig.reproduce import _stamp, main, papermill_command, run_notebook
-from kdig.settings import parameter_files
+from kdig.settings import parameter_values
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -39,8 +40,7 @@ def names(paths):
 
 
 def profile_values(profile, notebook):
-    files = parameter_files(ROOT / "params" / profile, notebook, MODELS[notebook].model_fields)
-    return {name: value for path in files for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
+    return parameter_values(ROOT / "params" / profile, notebook, MODELS[notebook].model_fields)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
@@ -298,10 +298,41 @@ def test_a_notebook_that_has_run_is_not_run_again_until_something_changes(tmp_pa
     assert runs()
     assert not runs()
     monkeypatch.setattr("kdig.reproduce.papermill_command", lambda *arguments: ["papermill", "--version"])
+    (outputs.folder / "executed" / "50_small.json").write_text("")  # as after a power failure
     (outputs.folder / "executed" / "50_small.ipynb").unlink()
     with pytest.raises(KdigError, match="could not be converted"):
         runs()
     assert not (outputs.folder / "executed" / "50_small.json").exists(), "a notebook that failed must not count as finished"
+
+
+def test_traceback_of_a_notebook_is_kept_until_it_succeeds(tmp_path, capsys):
+    notebook, profile = small_project(tmp_path, f"print(open({str(tmp_path / 'given')!r}).read())")
+    outputs = Outputs(tmp_path / "outputs" / "demo")
+    errors = outputs.folder / "executed" / "50_small.error.txt"
+    with pytest.raises(KdigError, match=rf"50_small\.ipynb failed: FileNotFoundError: .* \(traceback: {errors}\)"):
+        run_notebook(notebook, profile, None, outputs)
+    assert "Traceback" in errors.read_text()
+    (tmp_path / "given").write_text("here")
+    run_notebook(notebook, profile, None, outputs)
+    assert not errors.exists()
+
+
+def test_a_notebook_wanted_by_two_processes_is_executed_once(tmp_path, capfd):
+    notebook, profile = small_project(tmp_path, "print(profile)")
+    outputs = Outputs(tmp_path / "outputs" / "demo")
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(lambda _: run_notebook(notebook, profile, None, outputs), range(2)))
+    said = capfd.readouterr().out
+    assert (said.count("$ papermill"), said.count("unchanged since it ran")) == (1, 1)
+    assert {path.suffix for path in (outputs.folder / "executed").iterdir()} == {".ipynb", ".html", ".json"}
+
+
+def test_root_given_on_the_command_line_starts_at_home_or_at_the_project(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(ROOT / "notebooks")
+    for given, meant in (("pictures", "pictures"), ("~/pictures", str(tmp_path / "pictures"))):
+        command = papermill_command(ROOT / "notebooks" / "04_ablation.ipynb", ROOT / "params" / "lite", given, tmp_path / "o.ipynb")
+        assert command[-3:] == ["-r", "root", meant]
 
 
 def test_printed_command_can_be_copied_though_a_path_has_a_space(tmp_path, capsys, monkeypatch):

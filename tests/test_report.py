@@ -7,6 +7,7 @@ import nbformat
 import pandas as pd
 import pytest
 
+from kdig import KdigError
 from kdig.outputs import Outputs
 from kdig.paper import claims
 from kdig.report import build_report, shown_in
@@ -33,16 +34,55 @@ def test_most_claims_are_shown_somewhere():
     assert len(without) < 12, sorted(without.fact)
 
 
-def test_links_lead_to_what_is_there(tmp_path):
-    outputs = Outputs(tmp_path)
+def profile_folder(folder):
+    """What a profile with one executed notebook leaves."""
+    outputs = Outputs(folder)
     outputs.table(pd.DataFrame({"a": [1.0]}), "04_table4", "Caption.")
     outputs.facts("04_ablation", "digits", False, [{"fact": "ablation_student", "value": 93.0}])
-    executed = tmp_path / "executed" / "04_ablation.ipynb"
+    executed = folder / "executed" / "04_ablation.ipynb"
     executed.parent.mkdir()
     cell = nbformat.v4.new_code_cell('out.table(table, "04_table4", "Caption.")', id="table4")
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell('"04_table4"'), cell]), executed)
     outputs.note_run("04_ablation", seconds=1.0, command="papermill")
-    page = build_report(outputs, "demo").read_text(encoding="utf-8")
+    return outputs
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("executed/04_ablation.ipynb", text) for text in ("", "{", "{}", "[]", None)]
+    + [("facts/04_ablation.csv", ""), ("tables/04_table4.csv", ""), ("tables/04_table4.txt", None)],
+)
+def test_file_that_cannot_be_read_is_named(tmp_path, file, content):
+    """Of length 0 after a power failure, cut off, of another form, or missing."""
+    outputs = profile_folder(tmp_path)
+    path = tmp_path / file
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(KdigError, match=rf"cannot read {path} .*: delete it and the \.json file") as error:
+        build_report(outputs, "demo")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_note_of_a_run_that_cannot_be_read_counts_as_not_run(tmp_path, content):
+    outputs = profile_folder(tmp_path)
+    (tmp_path / "executed" / "04_ablation.json").write_text(content)
+    assert outputs.noted("04_ablation") == {}
+    assert "executed/04_ablation" not in build_report(outputs, "demo").read_text()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]"])
+def test_run_record_that_cannot_be_read_is_named(tmp_path, content):
+    outputs = profile_folder(tmp_path)
+    path = tmp_path / "runs" / "abc.json"
+    path.parent.mkdir()
+    path.write_text(content)
+    with pytest.raises(KdigError, match=rf"cannot read {path} .*: delete it to make the run again"):
+        build_report(outputs, "demo")
+
+
+def test_links_lead_to_what_is_there(tmp_path):
+    outputs = profile_folder(tmp_path)
+    page = build_report(outputs, "demo").read_text()
     row = re.search(r"\(T4-student-mean\).*?</details>", page, re.DOTALL).group()
     assert re.findall(r'href="([^"]*#[^"]*)"', row) == ["#table-04_table4", "executed/04_ablation.html#cell-id=table4"]
     assert 'id="table-04_table4"' in page

@@ -1,23 +1,27 @@
 import copy
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent import futures
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from kdig import KdigError
+from kdig import KdigError, runs
+from kdig.files import NoSpaceError
 from kdig.losses import DistillationLoss
-from kdig.models import student
-from kdig.runs import METHODS, Run, Workspace, execute, frame, prepare, signal_spec, train
-from kdig.signals import IGDataset, signal_path
+from kdig.models import student, with_normalisation
+from kdig.runs import METHODS, Run, Workspace, _require_space, execute, frame, prepare, signal_spec, train
+from kdig.signals import IGDataset, Signals, signal_path
 from kdig.training import Recipe, accuracy, fit, predict
 
 
@@ -215,12 +219,26 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
 def test_loss_that_is_not_finite_names_run_epoch_and_step_and_leaves_nothing(make_run, workspace):
     bad = make_run(recipe={"optimizer": "sgd", "learning_rate": 1e30})
     good = make_run(seed=5)
-    with pytest.raises(KdigError, match=rf"1 of 2 runs failed: student level 8 seed 0 \({bad.key}\).*epoch 1, step \d") as error:
+    said = rf"1 of 2 runs failed: student level 8 seed 0 \({bad.key}\).*epoch 1, step [2-9]; lower the learning rate"
+    with pytest.raises(KdigError, match=said) as error:
         execute([bad, good], workspace)
     assert "\n" not in str(error.value)
     assert workspace.result(bad) is None
     assert workspace.result(good) is not None  # one failing run does not stop the others
     assert not list((workspace.folder / "runs").glob(".*"))
+
+
+def test_first_loss_that_is_not_finite_blames_what_goes_in(digits):
+    """No learning rate has had a part in it."""
+    poisoned = Signals(logits=torch.full((20, 10), float("nan")))
+    few, recipe = digits.train.select(torch.arange(20)), Recipe(epochs=1, batch_size=8)
+    with pytest.raises(KdigError, match="nan at epoch 1, step 1; the teacher's logits hold values that are not finite"):
+        fit(student(8, width=0.25), IGDataset(few, poisoned), digits.test, DistillationLoss(0.5, 2.0), recipe)
+    dark = with_normalisation(student(8, width=0.25), [0.0] * 3, [1.0, 0.0, 1.0])
+    dark[0].mean = torch.tensor([0.0, float("nan"), 0.0]).view(-1, 1, 1)
+    with pytest.raises(KdigError, match=r"step 1; .*inputs that are not finite, such as images after normalisation") as error:
+        fit(dark, IGDataset(few), digits.test, DistillationLoss(), recipe)
+    assert "learning rate" not in str(error.value)
 
 
 def test_any_failure_leaves_the_other_runs_going(make_run, workspace, monkeypatch):
@@ -238,6 +256,124 @@ def test_any_failure_leaves_the_other_runs_going(make_run, workspace, monkeypatc
         execute([make_run(seed=s) for s in range(3)], workspace)
     assert "\n" not in str(error.value)
     assert all(workspace.result(make_run(seed=s)) for s in (1, 2))
+
+
+@pytest.mark.parametrize("engine", ["inline", "local"])
+def test_every_failure_is_listed_and_leaves_its_traceback(make_run, workspace, engine):
+    bad = [make_run(seed=seed, recipe={"optimizer": "sgd", "learning_rate": 1e30}) for seed in (0, 1)]
+    with pytest.raises(KdigError, match="2 of 2 runs failed") as error:
+        execute(bad, workspace, engine)
+    assert "\n" not in str(error.value)
+    for run in bad:
+        path = workspace.folder / "runs" / f"{run.key}.error.txt"
+        assert f"{run}: the loss is" in str(error.value)
+        assert f"(traceback: {path})" in str(error.value)
+        assert "in fit" in path.read_text()
+
+
+def test_traceback_goes_when_the_run_succeeds(make_run, workspace, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr("kdig.runs.fit", lambda *args, **kwargs: 1 / 0)
+        with pytest.raises(KdigError, match=r"ZeroDivisionError: division by zero \(traceback: .*\.error\.txt"):
+            execute([make_run()], workspace)
+    assert len(list((workspace.folder / "runs").iterdir())) == 1
+    execute([make_run()], workspace)
+    assert [path.suffix for path in (workspace.folder / "runs").iterdir()] == [".json"]
+
+
+def test_one_run_asked_for_twice_at_once_is_trained_once(make_run, workspace, monkeypatch):
+    calls = []
+    monkeypatch.setattr("kdig.runs.fit", lambda *args, **kwargs: calls.append(1) or fit(*args, **kwargs))
+    with futures.ThreadPoolExecutor(2) as both:
+        first, second = both.map(lambda runs: execute(runs, workspace), [[make_run()]] * 2)
+    assert first == second
+    assert len(calls) == 1
+
+
+def test_full_disk_stops_all_runs_at_once(make_run, workspace, monkeypatch):
+    calls = []
+    monkeypatch.setattr("kdig.runs.fit", lambda *args, **kwargs: calls.append(1) or fit(*args, **kwargs))
+
+    def full(content, path):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 147712 vs 147608")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(NoSpaceError, match=f"no space left in {workspace.folder / 'weights'}"):
+        execute([make_run(seed=seed) for seed in range(3)], workspace)
+    assert len(calls) == 1
+    assert not list((workspace.folder / "runs").iterdir())
+    said = pickle.loads(pickle.dumps(NoSpaceError("no space left")))  # as it comes back from a worker
+    assert (type(said), str(said)) == (NoSpaceError, "no space left")
+
+
+def test_space_for_weights_is_asked_for_before_training(make_run, workspace, monkeypatch):
+    todo = [make_run(level=2, width=1.0, seed=seed) for seed in (1, 2)]
+    weights = workspace.keep(student(2), [0.0] * 3, [1.0] * 3, level=2)
+    size = (workspace.folder / "weights" / f"{weights}.pt").stat().st_size
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=int(2.1 * size)))
+    _require_space(todo, workspace)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=int(1.9 * size)))
+    with pytest.raises(NoSpaceError, match="the weights of 2 runs need"):
+        execute(todo, workspace)
+    assert not any(workspace.result(run) for run in todo)
+
+
+def test_script_without_a_main_guard_is_named(tmp_path):
+    code = "from pathlib import Path\nfrom kdig.runs import Run, Workspace, execute\n"
+    code += f"run = Run(dataset='digits', data='x')\nexecute([run], Workspace(Path({str(tmp_path)!r})), 'local')\n"
+    script = tmp_path / "sweep.py"
+    script.write_text(code)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("kdig.KdigError: engine 'local'")
+    assert f"{script}: put the call under if __name__ == '__main__':" in last
+
+
+def test_dask_scheduler_that_does_not_answer_is_named(make_run, workspace, monkeypatch):
+    dask = pytest.importorskip("dask")
+    pytest.importorskip("distributed")
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:9")
+    said = "no dask scheduler answers at tcp://127.0.0.1:9 .*unset DASK_SCHEDULER_ADDRESS"
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), pytest.raises(KdigError, match=said) as error:
+        execute([make_run()], workspace, "dask")
+    assert "\n" not in str(error.value)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "nonsense://here")
+    with pytest.raises(KdigError, match="no dask scheduler answers at nonsense://here"):
+        execute([make_run()], workspace, "dask")
+
+
+def test_run_that_kills_its_dask_worker_leaves_the_others_going(make_run, workspace, monkeypatch):
+    dask = pytest.importorskip("dask")
+    pytest.importorskip("distributed")
+    attempt = runs._attempt
+
+    def deadly(run, workspace, threads):
+        if run.seed == 0:
+            os._exit(1)
+        return attempt(run, workspace, threads)
+
+    deadly.__module__ = "__main__"  # so that it travels by value
+    monkeypatch.setattr(runs, "_attempt", deadly)
+    killing, bad, good = make_run(), make_run(seed=1, recipe={"optimizer": "sgd", "learning_rate": 1e30}), make_run(seed=2)
+    once = dask.config.set({"distributed.scheduler.allowed-failures": 0})
+    with once, pytest.raises(KdigError, match="2 of 3 runs failed: ") as error:
+        execute([killing, bad, good], workspace, "dask", workers=1)
+    assert "\n" not in str(error.value)
+    assert f"{killing}: its worker died again and again, perhaps for memory" in str(error.value)
+    assert f"(traceback: {workspace.traceback(bad)})" in str(error.value)
+    assert workspace.result(good) is not None
+
+
+def test_answer_that_dies_with_its_worker_is_looked_up(make_run, workspace):
+    finished, lost = make_run(), make_run(seed=1)
+    execute([finished], workspace)
+
+    def late(timeout):
+        raise TimeoutError
+
+    answer = SimpleNamespace(result=late)
+    assert runs._answer(answer, finished, workspace) is None
+    assert "its worker died or does not answer (TimeoutError)" in runs._answer(answer, lost, workspace)
 
 
 def test_lost_weights_are_trained_again_and_damaged_ones_named(make_run, workspace):

@@ -1,4 +1,5 @@
 import json
+from concurrent import futures
 from dataclasses import replace
 
 import numpy as np
@@ -77,6 +78,32 @@ def test_killed_computation_goes_on_where_it_stopped(known, teacher, tmp_path, m
     assert path.read_bytes() == whole
     precompute(spec, "logits", teacher, known, tmp_path, block=8)
     assert len(calls) == 6
+
+
+def test_block_that_cannot_be_read_is_computed_again(known, teacher, tmp_path):
+    spec = make_spec(teacher, known)
+    whole = precompute(spec, "logits", teacher, known, tmp_path / "whole", block=8).read_bytes()
+    torn = signal_path(spec, "logits", tmp_path).with_suffix(".blocks") / "00000008.npy"
+    torn.parent.mkdir()
+    torn.write_bytes(b"")
+    assert precompute(spec, "logits", teacher, known, tmp_path, block=8).read_bytes() == whole
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_two_at_once_both_finish_and_leave_nothing_but_the_file(known, teacher, tmp_path, monkeypatch, locks):
+    """Locks or not, the file is the same; with locks, nothing is computed twice."""
+    spec, calls, compute = make_spec(teacher, known), [], Teacher.compute
+    whole = precompute(spec, "logits", teacher, known, tmp_path / "whole", block=2).read_bytes()
+    monkeypatch.setattr(Teacher, "compute", lambda *arguments: calls.append(1) or compute(*arguments))
+    if not locks:
+        monkeypatch.setattr("kdig.files.fcntl", None)
+    with futures.ThreadPoolExecutor(2) as both:
+        work = [both.submit(precompute, spec, "logits", teacher, known, tmp_path / "a", block=2) for _ in range(2)]
+        paths = {done.result(timeout=60) for done in work}
+    (path,) = paths
+    assert path.read_bytes() == whole
+    assert {found.name for found in path.parent.iterdir()} == {path.name, path.with_suffix(".json").name}
+    assert len(calls) == 20 or not locks
 
 
 @pytest.mark.parametrize(
