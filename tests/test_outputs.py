@@ -70,7 +70,9 @@ def test_text_is_read_and_written_as_utf_8_whatever_the_locale(source):
     """The linter's rule sees a call on `Path(...)` only, not one on a variable."""
     for call in (node for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)):
         text = ast.unparse(call)
-        reads = ast.unparse(call.func).endswith(("read_text", "write_text", "open")) and not text.startswith(("Image.open", "os.open"))
+        reads = ast.unparse(call.func).endswith(("read_text", "write_text", "open")) and not text.startswith(
+            ("Image.open", "os.open")
+        )
         binary = any(isinstance(given, ast.Constant) and "b" in str(given.value) for given in call.args)
         assert not reads or binary or "encoding='utf-8'" in text, f"{source.name}, line {call.lineno}: {text}"
 
