@@ -98,7 +98,7 @@ def other(name: str, value: object) -> object:
 
 def keys(notebook: str, values: dict[str, Any]) -> dict[str, set[str]]:
     """The keys of the teacher and of all students of a notebook."""
-    settings = params.check(NOTEBOOKS[notebook], values)
+    settings = params.check(NOTEBOOKS[notebook], dict(values))  # check keeps what it needs in the namespace
     students = settings.runs("abc") if isinstance(settings, Students) else []
     return {"teacher": {settings.teacher_run().key}, "students": {run.key for run in students}}
 
@@ -149,7 +149,7 @@ def test_parameters_that_say_where_and_how_fast_reach_the_engine(notebook, tmp_p
         "threads": 5,
     }
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    settings = params.check(NOTEBOOKS[notebook], asked)
+    settings = params.check(NOTEBOOKS[notebook], dict(asked))
     workspace = settings.workspace
     assert (workspace.root, workspace.download, workspace.device) == (tmp_path, True, "cuda:1")
     assert settings.outputs.folder.name == workspace.folder.name == "mine"
@@ -163,10 +163,12 @@ def test_parameters_that_say_where_and_how_fast_reach_the_engine(notebook, tmp_p
 @pytest.mark.parametrize("notebook", [notebook for notebook, name in CASES if name == "checkpoints"])
 def test_checkpoints_reach_what_the_notebook_tries(notebook, monkeypatch):
     assert "released" in names_read(notebook)
-    monkeypatch.setattr(params, "load_released_checkpoint", lambda path: path.name)
+    network = SimpleNamespace(classifier=[SimpleNamespace(out_features=10)])
+    monkeypatch.setattr(params, "load_released_checkpoint", lambda path: network)
+    monkeypatch.setattr(NOTEBOOKS[notebook], "data", lambda self: SimpleNamespace(classes=CIFAR10_CLASSES))
     fitting = {"dataset": "cifar10", "subset_root": "here"}
     given = {name: value for name, value in fitting.items() if name in NOTEBOOKS[notebook].model_fields}
-    assert params.check(NOTEBOOKS[notebook], given | {"checkpoints": ["a.pt"]}).released() == {"a": "a.pt"}
+    assert params.check(NOTEBOOKS[notebook], given | {"checkpoints": ["a.pt"]}).released() == {"a": network}
 
 
 def test_the_other_source_is_read_from_its_folder_as_asked(monkeypatch):
