@@ -9,6 +9,7 @@ import argparse
 import multiprocessing
 import resource
 import tempfile
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,8 @@ def by_images(counts: list[int]) -> dict[int, Callable[[], object]]:
     def call(count: int) -> None:
         split = splits[count]
         spec = SignalSpec(teacher=teacher.hash, data=split.fingerprint, image_size=32, mean=(0.0,) * 3, std=(1.0,) * 3)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a teacher with initial weights knows nothing
             precompute(spec, "logits", teacher, split, Path(folder))
 
     return {count: partial(call, count) for count in counts}
