@@ -43,7 +43,10 @@ def one_line(error) -> str:
 @pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
 def test_grey_values_of_16_bits_are_divided_by_256(tmp_path, suffix):
     values = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
-    Image.fromarray(values).save(tmp_path / f"x.{suffix}")
+    if suffix == "pgm":  # older versions of Pillow read this form only
+        (tmp_path / "x.pgm").write_bytes(b"P5\n16 16\n65535\n" + values.astype(">u2").tobytes())
+    else:
+        Image.fromarray(values).save(tmp_path / f"x.{suffix}")
     pixels = decode([tmp_path / f"x.{suffix}"])[0]
     assert (pixels.numpy() == (values // 256)[None]).all()
     assert len(pixels.unique()) == 256
