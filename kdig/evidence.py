@@ -1,11 +1,14 @@
 """The experiments of `docs/evidence.md` as runs.
 
-`python -m kdig.evidence --root FOLDER --teacher CHECKPOINT` trains what is left of part B.
+`python -m kdig.evidence --root FOLDER --teacher CHECKPOINT` trains what is left of part B into `outputs/evidence`. It goes on from
+the records in `outputs/reference/evidence`.
 """
 
 import argparse
+import shutil
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -13,8 +16,8 @@ import torch
 from kdig import KdigError
 from kdig.models import Network, build, load_released_checkpoint
 from kdig.recompute import matching_smoothing, stationary_gap
-from kdig.runs import Engine, Run, Workspace, execute
-from kdig.settings import outputs_of
+from kdig.runs import Run, Workspace, execute
+from kdig.settings import outputs_of, project_root
 from kdig.training import Recipe
 
 TRAINING_IMAGES = 10_000
@@ -63,12 +66,18 @@ def train_blocks(workspace: Workspace, checkpoint: Path, blocks: int, workers: i
         raise KdigError(f"part B is defined on CIFAR-10, but {workspace.root} holds {data.label}")
     teacher = workspace.keep(load_released_checkpoint(checkpoint), *NOT_NORMALISED, level=2)
     untrained = workspace.keep(initial_network(), *NOT_NORMALISED, level=2)
-    engine: Engine = "local" if workers > 1 else "inline"
     for seed in range(blocks):
         first = arms(seed, data.fingerprint, teacher, untrained)
-        results = execute(sorted(first.values(), key=lambda run: run.key), workspace, engine, workers)
-        own = next(result.weights for result in results if result.run == first["plain"])
-        execute(list(arms(seed, data.fingerprint, teacher, untrained, own).values()), workspace, engine, workers)
+        _train(first.values(), workspace, workers)
+        plain = workspace.record(first["plain"])
+        assert plain is not None, "it has just been trained"
+        _train(arms(seed, data.fingerprint, teacher, untrained, plain.weights).values(), workspace, workers)
+
+
+def _train(runs: Iterable[Run], workspace: Workspace, workers: int) -> None:
+    """Those of `runs` without a record, in the order of their keys; one whose record alone is kept is not trained again."""
+    missing = sorted((run for run in runs if workspace.record(run) is None), key=lambda run: run.key)
+    execute(missing, workspace, "local" if workers > 1 else "inline", workers)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,6 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         workspace = Workspace(outputs_of("evidence").folder, options.root.absolute())
+        if (kept := project_root() / "outputs" / "reference" / "evidence").is_dir():
+            shutil.copytree(kept, workspace.folder, dirs_exist_ok=True)
         train_blocks(workspace, options.teacher, options.blocks, options.workers)
     except KdigError as error:
         print(f"error: {error}", file=sys.stderr)

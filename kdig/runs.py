@@ -246,16 +246,23 @@ class Workspace:
             raise KdigError(f"{run}: {len(leaked)} images are trained on and scored as well: remove one of each ({named})")
         return pictures
 
-    def result(self, run: Run) -> Result | None:
-        """The stored result of `run`, if it is finished and its weights are there. Raises `KdigError` when it cannot be read."""
+    def record(self, run: Run) -> Result | None:
+        """The stored result of `run`, if it is finished, whether its weights are kept or not.
+
+        Raises `KdigError` when it cannot be read.
+        """
         path = self.folder / "runs" / f"{run.key}.json"
         if not path.exists():
             return None
         try:
-            result = Result.model_validate_json(path.read_text(encoding="utf-8"))
+            return Result.model_validate_json(path.read_text(encoding="utf-8"))
         except ValidationError as error:
             raise KdigError(f"{path} is not a run's result ({error.error_count()} faults); delete it to run again") from None
-        return result if self._weights(result.weights).exists() else None
+
+    def result(self, run: Run) -> Result | None:
+        """The stored result of `run`, if it is finished and its weights are there. Raises `KdigError` when it cannot be read."""
+        result = self.record(run)
+        return result if result and self._weights(result.weights).exists() else None
 
     @property
     def signals(self) -> Path:

@@ -1,6 +1,8 @@
 """The arms of `docs/evidence.md` differ in what they name, and in nothing else."""
 
+from kdig import evidence
 from kdig.evidence import arms
+from kdig.runs import train
 
 
 def changed(one, other) -> set[str]:
@@ -19,3 +21,15 @@ def test_arms_of_part_b_differ_in_what_they_name():
     assert changed(runs["own-0.5"], runs["untrained-0.5"]) == {"teacher"}
     assert changed(runs["plain"], runs["smoothing"]) == {"label_smoothing"}
     assert changed(runs["plain"], arms(1, "data", "teacher", "untrained", "own")["plain"]) == {"seed"}
+
+
+def test_a_run_whose_record_alone_is_kept_is_not_trained_again(make_run, workspace, monkeypatch):
+    done, left = make_run(seed=0), make_run(seed=1)
+    weights = workspace.folder / "weights" / f"{train(done, workspace).weights}.pt"
+    weights.unlink()
+    asked = []
+    monkeypatch.setattr(evidence, "execute", lambda runs, *rest: asked.append(runs))
+    evidence._train([done, left], workspace, workers=1)
+    assert asked == [[left]]
+    assert workspace.result(done) is None
+    assert workspace.record(done).weights == weights.stem
