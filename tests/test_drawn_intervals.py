@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
-from matplotlib.collections import FillBetweenPolyCollection
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from kdig import literature, plots
@@ -46,7 +46,7 @@ def drawn_bars(figure: Figure, axis: int = 0) -> Pairs:
 
 def drawn_bands(figure: Figure) -> Pairs:
     """Ends of every band at every x."""
-    bands = [part for axes in figure.axes for part in axes.collections if isinstance(part, FillBetweenPolyCollection)]
+    bands = [part for axes in figure.axes for part in axes.collections if isinstance(part, PolyCollection)]
     found = []
     for band in bands:
         points = pd.DataFrame(band.get_paths()[0].vertices, columns=["x", "y"]).groupby("x").y
