@@ -216,8 +216,8 @@ def first_passes(levels: Sequence[int], image_size: int, device: str, threads: i
 
 def with_speedup(times: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """`times` with `speedup`: the teacher's (level 0) seconds over each row's, within equal `keys` (a round, or a process)."""
-    teacher = times[times.level == 0].set_index(list(keys)).seconds
-    return times.assign(speedup=teacher.reindex(pd.MultiIndex.from_frame(times[list(keys)])).to_numpy() / times.seconds)
+    teacher = times[times.level == 0].set_index(list(keys)).seconds.rename("teacher")
+    return times.assign(speedup=times.join(teacher, on=list(keys)).teacher / times.seconds)
 
 
 def device_label(device: str) -> str:
