@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml $(LOCK)
 	touch $@
 
 reproduce: setup
-	$(PATHED) python -m kdig.reproduce --profile $(PROFILE) $(if $(ROOT),--root "$(ROOT)") $(if $(ONLY),--only $(ONLY))
+	$(PATHED) python -m kdig --profile $(PROFILE) $(if $(ROOT),--root "$(ROOT)") $(if $(ONLY),--only $(ONLY))
 
 # what a finished profile has to say, in a form to be committed: no networks, no caches; the report's links lead to notebooks
 REFERENCE := outputs/reference/$(PROFILE)
@@ -45,7 +45,7 @@ test: setup
 # the tests with the newest versions that pyproject.toml allows, in an environment of their own, and what differs from the lock
 newest:
 	$(MAKE) setup LOCK= VENV=.venv-newest
-	.venv-newest/bin/python -m kdig.locked
+	.venv-newest/bin/python -m kdig.core.locked
 	$(MAKE) test LOCK= VENV=.venv-newest
 
 # the exact versions for this PYTHON, from what pip would install now
@@ -53,7 +53,7 @@ lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet --dry-run --ignore-installed --report .venv-lock/report.json '.[test,cluster]'
 	mkdir -p locks
-	PYTHONPATH=. .venv-lock/bin/python -m kdig.locked .venv-lock/report.json > .venv-lock/lock.txt
+	PYTHONPATH=. .venv-lock/bin/python -m kdig.core.locked .venv-lock/report.json > .venv-lock/lock.txt
 	mv .venv-lock/lock.txt locks/$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt
 	rm -rf .venv-lock
 

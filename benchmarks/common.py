@@ -1,4 +1,6 @@
-"""What the benchmarks share: contenders take turns, ratios to a named baseline, results in `outputs/benchmarks`."""
+"""What the benchmarks share: contenders take turns, ratios to a named baseline, results in
+`outputs/benchmarks`.
+"""
 
 import copy
 import multiprocessing
@@ -12,23 +14,31 @@ import seaborn as sns
 import torch
 from matplotlib import pyplot as plt
 
-from kdig import latency
-from kdig.latency import Key
-from kdig.runs import cores, exit_with_parent
-from kdig.settings import ALLOCATOR, outputs_of
+from kdig.core.runs import cores, exit_with_parent
+from kdig.measure import latency
+from kdig.measure.latency import Key
+from kdig.study.settings import ALLOCATOR, outputs_of
 
 OUTPUTS = outputs_of("benchmarks")
 
 
 class Apart:
-    """A contender in processes of its own, `copies` of them, which share the cores; calling it makes one turn of each.
+    """A contender in processes of its own, `copies` of them, which share the cores; calling it
+    makes one turn of each.
 
-    What another one leaves in a heap would change its speed. `make(*arguments)` is called there once, and what it returns at each
-    turn. `tuned`: with the settings of `make reproduce` (the allocator's, which take effect when a process starts; convolutions in
-    float32 proper); or else with those that a user's own script meets (glibc's; on a GPU, convolutions in TF32).
+    What another one leaves in a heap would change its speed. `make(*arguments)` is called there
+    once, and what it returns at each turn. `tuned`: with the settings of `make reproduce` (the
+    allocator's, which take effect when a process starts; convolutions in float32 proper); or else
+    with those that a user's own script meets (glibc's; on a GPU, convolutions in TF32).
     """
 
-    def __init__(self, make: Callable[..., Callable[[], object]], *arguments: object, tuned: bool = True, copies: int = 1):
+    def __init__(
+        self,
+        make: Callable[..., Callable[[], object]],
+        *arguments: object,
+        tuned: bool = True,
+        copies: int = 1,
+    ):
         self.pools, self.threads = [_pool(tuned) for _ in range(copies)], max(cores() // copies, 1)
         starting = [pool.submit(_hold, make, arguments, self.threads, tuned) for pool in self.pools]
         self.held = [start.result() for start in starting]
@@ -39,7 +49,9 @@ class Apart:
             pool.shutdown()
 
     def __call__(self) -> None:
-        for turn in [pool.submit(_turn, held, self.threads) for pool, held in zip(self.pools, self.held)]:
+        for turn in [
+            pool.submit(_turn, held, self.threads) for pool, held in zip(self.pools, self.held)
+        ]:
             turn.result()
 
 
@@ -55,7 +67,12 @@ def _pool(tuned: bool) -> ProcessPoolExecutor:
 _held: list[Callable[[], object]] = []
 
 
-def _hold(make: Callable[..., Callable[[], object]], arguments: tuple[object, ...], threads: int, tuned: bool) -> int:
+def _hold(
+    make: Callable[..., Callable[[], object]],
+    arguments: tuple[object, ...],
+    threads: int,
+    tuned: bool,
+) -> int:
     torch.backends.cudnn.allow_tf32 = not tuned
     torch.manual_seed(0)
     torch.set_num_threads(threads)
@@ -73,24 +90,35 @@ def _turn(held: int, threads: int) -> None:
 
 def machine(device: str = "cpu") -> str:
     """Device, threads and torch's version, for captions."""
-    return f"{latency.device_label(device)}, {torch.get_num_threads()} CPU thread(s), torch {torch.__version__}"
+    return (
+        f"{latency.device_label(device)}, {torch.get_num_threads()} CPU thread(s), torch"
+        f" {torch.__version__}"
+    )
 
 
 def show(table: pd.DataFrame, name: str, caption: str, device: str = "cpu") -> str:
-    """Write `tables/<name>.csv` and print it under its caption, which this returns, the machine added."""
+    """Write `tables/<name>.csv` and print it under its caption, which this returns, the machine
+    added.
+    """
     caption = f"{caption} {machine(device)}."
     print(f"{caption}\n{OUTPUTS.table(table, name, caption).to_string(index=False)}")
     return caption
 
 
 def in_turns(calls: Mapping[Key, Callable[[], object]], rounds: int) -> pd.DataFrame:
-    """Seconds, a column a call and a row a round, after one turn of each before the clock starts; the order is drawn anew."""
+    """Seconds, a column a call and a row a round, after one turn of each before the clock starts.
+
+    The order is drawn anew.
+    """
     latency.interleaved(calls, 1)
     return pd.DataFrame(latency.interleaved(calls, rounds)).rename_axis("round")
 
 
-def compare(calls: Mapping[str, Callable[[], object]], baseline: str, work: float, unit: str, rounds: int) -> pd.DataFrame:
-    """A row a contender and round: seconds, `work` per second (column `unit`), and how many times the baseline of that round it is.
+def compare(
+    calls: Mapping[str, Callable[[], object]], baseline: str, work: float, unit: str, rounds: int
+) -> pd.DataFrame:
+    """A row a contender and round: seconds, `work` per second (column `unit`), and how many times
+    the baseline of that round it is.
 
     They take turns, as `in_turns` says.
     """
@@ -109,10 +137,15 @@ def summary(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
     return groups.agg(**columns).reset_index()
 
 
-def publish(frame: pd.DataFrame, name: str, unit: str, baseline: str, about: str, device: str = "cpu") -> None:
+def publish(
+    frame: pd.DataFrame, name: str, unit: str, baseline: str, about: str, device: str = "cpu"
+) -> None:
     """Write `tables/<name>.csv` and `figures/<name>.png`, and print the table."""
     table = summary(frame, unit).round(3)
-    about = f"{about} Median over {frame['round'].nunique()} rounds in turns; ratio to '{baseline}', with quartiles."
+    about = (
+        f"{about} Median over {frame['round'].nunique()} rounds in turns; ratio to '{baseline}',"
+        " with quartiles."
+    )
     caption = show(table, name, about, device)
     figure, axis = plt.subplots(figsize=(8, 1 + 0.35 * len(table)), layout="constrained")
     sns.stripplot(frame, x="ratio", y="contender", color="0.6", size=4, ax=axis)

@@ -1,8 +1,8 @@
 """How time and memory grow with pictures, steps, runs and workers.
 
-Each row of the table raises one number and leaves the others. `growth` is how many times as long it takes, over how many times as
-long it would take if time went with pictures, steps and runs, and against workers: one is linear, less is what a fixed cost,
-spread over more work, leaves.
+Each row of the table raises one number and leaves the others. `growth` is how many times as long it
+takes, over how many times as long it would take if time went with pictures, steps and runs, and
+against workers: one is linear, less is what a fixed cost, spread over more work, leaves.
 """
 
 import argparse
@@ -20,20 +20,30 @@ import torch
 from common import OUTPUTS, in_turns, show
 from matplotlib import pyplot as plt
 
-from kdig.attribution import baseline_point, integrated_gradients
-from kdig.data import load_dataset, stratified
-from kdig.models import build
-from kdig.runs import Engine, Run, Workspace, execute
-from kdig.signals import SignalSpec, Teacher, precompute
-from kdig.training import Recipe
+from kdig.core.attribution import baseline_point, integrated_gradients
+from kdig.core.data import load_dataset, stratified
+from kdig.core.networks import build
+from kdig.core.runs import Engine, Run, Workspace, execute
+from kdig.core.signals import SignalSpec, Teacher, precompute
+from kdig.core.training import Recipe
 
 
 def tiny_runs(count: int) -> list[Run]:
     """Students of level 8 on digits."""
     data = load_dataset("digits", Path(), 10)
     recipe = Recipe(epochs=2, batch_size=50)
-    shape = {"image_size": 10, "level": 8, "width": 0.25, "padding": 1, "flip": False, "train_images": 300}
-    return [Run(dataset="digits", data=data.fingerprint, recipe=recipe, seed=i, **shape) for i in range(count)]
+    shape = {
+        "image_size": 10,
+        "level": 8,
+        "width": 0.25,
+        "padding": 1,
+        "flip": False,
+        "train_images": 300,
+    }
+    return [
+        Run(dataset="digits", data=data.fingerprint, recipe=recipe, seed=i, **shape)
+        for i in range(count)
+    ]
 
 
 def train_anew(count: int, engine: Engine = "inline", workers: int = 1) -> None:
@@ -44,22 +54,39 @@ def train_anew(count: int, engine: Engine = "inline", workers: int = 1) -> None:
 
 def by_images(counts: list[int]) -> dict[int, Callable[[], object]]:
     """A teacher's logits for so many pictures, written to a cache in blocks of 250."""
-    data, teacher = load_dataset("digits", Path(), 32), Teacher(build(0, 10, 0.25).eval(), [0.0] * 3, [1.0] * 3)
+    data, teacher = (
+        load_dataset("digits", Path(), 32),
+        Teacher(build(0, 10, 0.25).eval(), [0.0] * 3, [1.0] * 3),
+    )
     splits = {count: stratified(data.train, count) for count in counts}
 
     def call(count: int) -> None:
         split = splits[count]
-        spec = SignalSpec(teacher=teacher.hash, data=split.fingerprint, image_size=32, mean=(0.0,) * 3, std=(1.0,) * 3)
+        spec = SignalSpec(
+            teacher=teacher.hash,
+            data=split.fingerprint,
+            image_size=32,
+            mean=(0.0,) * 3,
+            std=(1.0,) * 3,
+        )
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a teacher with initial weights knows nothing
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # a teacher with initial weights knows nothing
             precompute(spec, "logits", teacher, split, Path(folder))
 
     return {count: partial(call, count) for count in counts}
 
 
 def by_steps(counts: list[int]) -> dict[int, Callable[[], object]]:
-    """Integrated gradients of eight pictures with so many steps: full chunks of 96 rows where they are multiples of 12."""
-    net, x, y = build(0, 10, 0.25).eval().requires_grad_(False), torch.rand(8, 3, 32, 32), torch.arange(8)
+    """Integrated gradients of eight pictures with so many steps: full chunks of 96 rows where they
+    are multiples of 12.
+    """
+    net, x, y = (
+        build(0, 10, 0.25).eval().requires_grad_(False),
+        torch.rand(8, 3, 32, 32),
+        torch.arange(8),
+    )
     point = baseline_point("black", (0.0,) * 3, x)
     return {count: partial(integrated_gradients, net, x, y, point, steps=count) for count in counts}
 
@@ -84,7 +111,14 @@ def table(name: str, calls: dict[int, Callable[[], object]], rounds: int) -> pd.
     times = in_turns(calls, rounds).median()
     work = amount(name, times.index.to_series())
     growth = times / times.shift() / (work / work.shift())
-    return pd.DataFrame({"what": name, "number": times.index, "seconds": times.to_numpy(), "growth": growth.to_numpy()})
+    return pd.DataFrame(
+        {
+            "what": name,
+            "number": times.index,
+            "seconds": times.to_numpy(),
+            "growth": growth.to_numpy(),
+        }
+    )
 
 
 def peak_memory(runs: int) -> float:
@@ -96,7 +130,16 @@ def peak_memory(runs: int) -> float:
 def draw(times: pd.DataFrame, caption: str) -> None:
     """Seconds against each number, and what they would be if they went with the work."""
     free = {"sharex": False, "sharey": False}
-    grid = sns.relplot(times, x="number", y="seconds", col="what", kind="line", marker="o", height=3, facet_kws=free)
+    grid = sns.relplot(
+        times,
+        x="number",
+        y="seconds",
+        col="what",
+        kind="line",
+        marker="o",
+        height=3,
+        facet_kws=free,
+    )
     for what, axis in grid.axes_dict.items():
         rows = times[times.what == what]
         work = amount(what, rows.number)
@@ -113,18 +156,31 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     memory = []
-    for runs in (1, 4, 16):  # before this process has grown: Linux counts what a process held before exec as the child's
+    for runs in (
+        1,
+        4,
+        16,
+    ):  # before this process has grown: Linux counts what a process held before exec as the child's
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             memory.append({"runs": runs, "peak_mib": round(pool.apply(peak_memory, (runs,)))})
-    show(pd.DataFrame(memory), "memory", "Largest memory of a fresh process that trains so many runs one after the other.")
+    show(
+        pd.DataFrame(memory),
+        "memory",
+        "Largest memory of a fresh process that trains so many runs one after the other.",
+    )
     experiments = {
         "pictures": by_images([250, 500, 1000]),
         "steps": by_steps([12, 24, 48, 96]),
         "runs": by_runs([2, 4, 8]),
         "workers": by_workers(options.workers, 8),
     }
-    times = pd.concat([table(name, calls, options.rounds) for name, calls in experiments.items()], ignore_index=True).round(3)
-    caption = show(times, "growth", "Seconds against pictures (logits), steps (attribution), runs and workers.")
+    times = pd.concat(
+        [table(name, calls, options.rounds) for name, calls in experiments.items()],
+        ignore_index=True,
+    ).round(3)
+    caption = show(
+        times, "growth", "Seconds against pictures (logits), steps (attribution), runs and workers."
+    )
     draw(times, f"{caption} Dashed: linear from the first point.")
 
 

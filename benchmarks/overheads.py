@@ -1,4 +1,5 @@
-"""What comes before any work: importing the package, opening a cache of 50,000 maps, and `make reproduce` with nothing to do.
+"""What comes before any work: importing the package, opening a cache of 50,000 maps, and `make
+reproduce` with nothing to do.
 
 Baselines: importing torch and torchvision; numpy's own memory map of the same file.
 """
@@ -15,8 +16,8 @@ import numpy as np
 import torch
 from common import compare, publish
 
-from kdig.settings import outputs_of, project_root
-from kdig.signals import SignalSpec, load_signal, signal_path
+from kdig.core.signals import SignalSpec, load_signal, signal_path
+from kdig.study.settings import outputs_of, project_root
 
 
 def command(*words: str) -> Callable[[], object]:
@@ -31,13 +32,30 @@ def python(*arguments: str) -> Callable[[], object]:
 
 def imports(rounds: int) -> None:
     base = "import torch, torchvision"
-    calls = {code: python("-c", code) for code in (base, "import kdig", "import kdig.runs", "import kdig.plots, kdig.stats")}
-    publish(compare(calls, base, 1, "per second", rounds), "import", "per second", base, "A fresh interpreter.")
+    calls = {
+        code: python("-c", code)
+        for code in (
+            base,
+            "import kdig",
+            "import kdig.core.runs",
+            "import kdig.measure.plots, kdig.measure.stats",
+        )
+    }
+    publish(
+        compare(calls, base, 1, "per second", rounds),
+        "import",
+        "per second",
+        base,
+        "A fresh interpreter.",
+    )
 
 
 def cache(rounds: int, images: int, size: int) -> None:
     """Opening includes the checks of the stamp and of the number of rows, and one batch of rows."""
-    spec, labels = SignalSpec(teacher="t", data="d", image_size=size, mean=(0.0,) * 3, std=(1.0,) * 3), torch.zeros(images).long()
+    spec, labels = (
+        SignalSpec(teacher="t", data="d", image_size=size, mean=(0.0,) * 3, std=(1.0,) * 3),
+        torch.zeros(images).long(),
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = signal_path(spec, "maps", Path(folder))
         np.save(path, np.zeros((images, size, size), dtype=np.float32))
@@ -54,7 +72,10 @@ def cache(rounds: int, images: int, size: int) -> None:
 
 def finished(rounds: int, profile: str) -> None:
     base = "import torch, torchvision"
-    calls = {base: python("-c", base), "make reproduce": command("make", "reproduce", f"PROFILE={profile}")}
+    calls = {
+        base: python("-c", base),
+        "make reproduce": command("make", "reproduce", f"PROFILE={profile}"),
+    }
     about = f"Profile {profile}, finished before: what the command takes when it has nothing to do."
     publish(compare(calls, base, 1, "per second", rounds), "finished", "per second", base, about)
 
@@ -68,7 +89,8 @@ def main() -> None:
     options = parser.parse_args()
     if not (outputs_of(options.profile).folder / "report.html").exists():
         raise SystemExit(
-            f"error: profile {options.profile!r} has not been run: give make reproduce PROFILE={options.profile} first"
+            f"error: profile {options.profile!r} has not been run: give make reproduce"
+            f" PROFILE={options.profile} first"
         )
     imports(options.rounds)
     cache(options.rounds, options.images, options.size)

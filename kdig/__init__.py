@@ -7,4 +7,7 @@ __version__ = "0.1.0"
 
 
 class KdigError(Exception):
-    """A mistake that the reader can mend; its text is one line: what is wrong and what would be right."""
+    """A mistake that the reader can mend.
+
+    Its text is one line: what is wrong and what would be right.
+    """

@@ -1,4 +1,6 @@
-"""Small shared pieces: a data set of coloured squares, a run on it, and the folder of real material where there is one."""
+"""Small shared pieces: a data set of coloured squares, a run on it, and the folder of real material
+where there is one.
+"""
 
 import itertools
 import os
@@ -9,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from kdig.data import Split, load_dataset
-from kdig.runs import Run, Workspace
-from kdig.training import Recipe
+from kdig.core.data import Split, load_dataset
+from kdig.core.runs import Run, Workspace
+from kdig.core.training import Recipe
 
 SHARED = Path(os.environ.get("KDIG_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -20,9 +22,11 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """Every test draws the same numbers in any order: one that depends on luck shows always or never.
+    """Every test draws the same numbers in any order: one that depends on luck shows always or
+    never.
 
-    Not from 0: many tests and caches seed generators of their own with 0 and 1, and would meet the same numbers again.
+    Not from 0: many tests and caches seed generators of their own with 0 and 1, and would meet the
+    same numbers again.
     """
     torch.manual_seed(31_415)
     np.random.seed(31_415)  # noqa: NPY002, the global state is what is meant
@@ -50,7 +54,9 @@ def make_run(digits):
     """A tiny run on 8x8 digits: about a second."""
 
     def make(**changes) -> Run:
-        recipe = Recipe(**{"epochs": 2, "batch_size": 16, "bn_momentum": 0.5, **changes.pop("recipe", {})})
+        recipe = Recipe(
+            **{"epochs": 2, "batch_size": 16, "bn_momentum": 0.5, **changes.pop("recipe", {})}
+        )
         defaults = {
             "dataset": "digits", "data": digits.fingerprint, "image_size": 8, "train_images": 40, "test_images": 60,
             "level": 8, "width": 0.25, "padding": 1, "flip": False, "recipe": recipe, "steps": 4,

@@ -1,6 +1,8 @@
-"""One training step of every network that a profile can train, its gradients compared with those in float64.
+"""One training step of every network that a profile can train, its gradients compared with those in
+float64.
 
-Run as a program it prints a line of JSON for each network, so that a process that dies names the network it died on.
+Run as a program it prints a line of JSON for each network, so that a process that dies names the
+network it died on.
 """
 
 import json
@@ -12,29 +14,35 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from kdig.models import LEVELS, Architecture, build, count_parameters, equal_width
+from kdig.core.networks import LEVELS, Architecture, build, count_parameters, equal_width
 
 PROFILES = Path(__file__).parents[1] / "params"
 RIVALS = [name for name in get_args(Architecture) if name != "paper"]
 
 
 def networks() -> Iterator[tuple[str, int, float, int]]:
-    """(architecture, level, width, image size) of teacher, students and rivals of every profile, and of the benchmarks.
+    """(architecture, level, width, image size) of teacher, students and rivals of every profile,
+    and of the benchmarks.
 
     Rivals are as large as the student of level 2, which every profile compares them with.
     """
-    shared = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in PROFILES.glob("*/shared.yaml")]
-    for width, image_size in sorted({(settings["width"], settings["image_size"]) for settings in shared} | {(1.0, 32)}):
+    shared = [
+        yaml.safe_load(path.read_text(encoding="utf-8")) for path in PROFILES.glob("*/shared.yaml")
+    ]
+    for width, image_size in sorted(
+        {(settings["width"], settings["image_size"]) for settings in shared} | {(1.0, 32)}
+    ):
         yield from (("paper", level, width, image_size) for level in [0, *LEVELS])
         parameters = count_parameters(build(2, 10, width))
         yield from ((rival, 0, equal_width(rival, parameters), image_size) for rival in RIVALS)
 
 
 def error(net: nn.Module, images: Tensor) -> float:
-    """Of one training step on `images`: the largest relative error of a convolution's weight gradient.
+    """Of one training step on `images`: the largest relative error of a convolution's weight
+    gradient.
 
-    The reference is computed in float64 from the layer's own input and the gradient of its output, so that rounding in other
-    layers, which batch norm can amplify without bound, does not count.
+    The reference is computed in float64 from the layer's own input and the gradient of its output,
+    so that rounding in other layers, which batch norm can amplify without bound, does not count.
     """
     inputs: dict[nn.Conv2d, Tensor] = {}
     arriving: dict[nn.Conv2d, Tensor] = {}
@@ -48,14 +56,17 @@ def error(net: nn.Module, images: Tensor) -> float:
         layer.register_forward_hook(record)
     labels = torch.arange(len(images)) % 10
     nn.functional.cross_entropy(net.train()(images), labels).backward()
-    return max(_relative(layer, inputs[layer].double(), arriving[layer].double()) for layer in inputs)
+    return max(
+        _relative(layer, inputs[layer].double(), arriving[layer].double()) for layer in inputs
+    )
 
 
 def _relative(layer: nn.Conv2d, given: Tensor, arriving: Tensor) -> float:
     geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
     exact = nn.grad.conv2d_weight(given, layer.weight.shape, arriving, *geometry)
     assert layer.weight.grad is not None
-    # where a gradient is zero but for rounding (one channel before batch norm), the size of its summands counts
+    # where a gradient is zero but for rounding (one channel before batch norm), the size of its
+    # summands counts
     scale = max(exact.norm().item(), 1e-3 * given.norm().item() * arriving.norm().item())
     return (layer.weight.grad - exact).norm().item() / scale
 
@@ -67,7 +78,9 @@ def main() -> None:
         torch.manual_seed(0)
         net = build(level, 10, width, architecture)
         net = net.to(memory_format=torch.channels_last)
-        images = torch.rand(128 // image_size, 3, image_size, image_size).contiguous(memory_format=torch.channels_last)
+        images = torch.rand(128 // image_size, 3, image_size, image_size).contiguous(
+            memory_format=torch.channels_last
+        )
         name = f"{architecture} level {level} width {width} at {image_size}"
         print(json.dumps({"network": name}), flush=True)
         print(json.dumps({"network": name, "error": error(net, images)}), flush=True)

@@ -6,12 +6,13 @@ import pandas as pd
 import pytest
 import torch
 
-from kdig import alignment, params
-from kdig.losses import attention_loss, attention_map
-from kdig.models import LEVELS, AttentionTap, mobilenet_v2
-from kdig.runs import starting_points, train, untrained
-from kdig.signals import Teacher
-from kdig.training import predict
+from kdig.core.losses import attention_loss, attention_map
+from kdig.core.networks import LEVELS, AttentionTap, mobilenet_v2
+from kdig.core.runs import starting_points, train, untrained
+from kdig.core.signals import Teacher
+from kdig.core.training import predict
+from kdig.measure import alignment
+from kdig.study import experiments
 
 
 def unit(maps):
@@ -27,7 +28,9 @@ def test_mse_by_hand():
 
 def test_mse_is_the_loss_over_the_positions_and_at_most_two_over_them():
     maps = unit(torch.rand(2 * 30, 64, generator=torch.Generator().manual_seed(0))).view(2, 30, 64)
-    assert (64 * alignment.attention_mse(*maps)).mean() == pytest.approx(attention_loss(*maps).item())
+    assert (64 * alignment.attention_mse(*maps)).mean() == pytest.approx(
+        attention_loss(*maps).item()
+    )
     apart = torch.eye(64)[:2]
     assert alignment.attention_mse(apart[:1], apart[1:]).item() == pytest.approx(2 / 64)
 
@@ -89,12 +92,19 @@ def test_weight_overlap_finds_copies(make_run):
 
 @pytest.mark.parametrize("level", [2, 8])
 def test_correlation_of_unrelated_weights_spreads_as_their_number_says(make_run, level):
-    """At level 8 few weights are shared: a fixed bound of 0.05 is passed by chance, four standard deviations are not."""
+    """At level 8 few weights are shared: a fixed bound of 0.05 is passed by chance, four standard
+    deviations are not.
+    """
     torch.manual_seed(1000)
     taught = mobilenet_v2(10, 0.25)
     for i, weights in enumerate(taught.parameters()):
         weights.data *= 1 + i % 7  # as training does, some layers have grown more than others
-    found = pd.DataFrame([alignment.weight_overlap(untrained(make_run(level=level, seed=s), 10), taught) for s in range(20)])
+    found = pd.DataFrame(
+        [
+            alignment.weight_overlap(untrained(make_run(level=level, seed=s), 10), taught)
+            for s in range(20)
+        ]
+    )
     scaled = found.correlation * found.weights**0.5
     assert 0.5 < scaled.std() < 1.6  # of twenty: 1, give or take 0.16
     assert scaled.abs().max() < 4
@@ -102,13 +112,24 @@ def test_correlation_of_unrelated_weights_spreads_as_their_number_says(make_run,
 
 
 def test_a_student_starts_from_its_seed_whatever_its_method(workspace, make_run):
-    """The teacher has the same first layers, so copying would be possible; also with the teacher's own seed the draws differ."""
-    teacher = train(make_run(level=0, recipe={"epochs": 1, "normalise": True, "learning_rate": 1e-12}), workspace)
+    """The teacher has the same first layers, so copying would be possible.
+
+    Also with the teacher's own seed the draws differ.
+    """
+    teacher = train(
+        make_run(level=0, recipe={"epochs": 1, "normalise": True, "learning_rate": 1e-12}),
+        workspace,
+    )
     taught = workspace.load_weights(teacher.weights).net
-    alike = {seed: alignment.weight_overlap(untrained(make_run(level=2, seed=seed), 10), taught) for seed in (0, 1)}
+    alike = {
+        seed: alignment.weight_overlap(untrained(make_run(level=2, seed=seed), 10), taught)
+        for seed in (0, 1)
+    }
     for found in alike.values():
         assert (found["copied"], abs(found["correlation"]) < 0.05) == (0, True)
-    paired = [make_run(level=2, **changes) for changes in ({"gamma": 0.8, "teacher": teacher.weights}, {})]
+    paired = [
+        make_run(level=2, **changes) for changes in ({"gamma": 0.8, "teacher": teacher.weights}, {})
+    ]
     starts = starting_points(paired, workspace)
     assert starts[["pictures", "weights", "order"]].nunique().eq(1).all()
     assert starts.method.tolist() == ["at", "student"]
@@ -116,8 +137,12 @@ def test_a_student_starts_from_its_seed_whatever_its_method(workspace, make_run)
 
 def test_runs_are_the_ablations(tmp_path, monkeypatch):
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
-    maps = params.check(params.AttentionMaps, {"train_images": 100, "seeds": [0, 1]}).runs("abc")
-    ablation = params.check(params.Ablation, {"train_images": 100, "seeds": [0, 1]}).runs("abc")
+    maps = experiments.check(
+        experiments.AttentionMaps, {"train_images": 100, "seeds": [0, 1]}
+    ).runs("abc")
+    ablation = experiments.check(experiments.Ablation, {"train_images": 100, "seeds": [0, 1]}).runs(
+        "abc"
+    )
     assert {run.key for run in maps} <= {run.key for run in ablation}
     assert LEVELS[maps[0].level][1] == 9
 

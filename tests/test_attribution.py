@@ -3,13 +3,22 @@ import copy
 import numpy as np
 import pytest
 import torch
-from captum.attr._utils.approximation_methods import approximation_parameters  # the reference; no part of the package
+from captum.attr._utils.approximation_methods import (
+    approximation_parameters,  # the reference; no part of the package
+)
 from torch import nn
 
-from kdig.attribution import attribution_map, baseline_point, captum_gradients, completeness_delta, integrated_gradients, quadrature
-from kdig.models import with_normalisation
-from kdig.runs import execute
-from kdig.signals import Teacher
+from kdig.core.attribution import (
+    attribution_map,
+    baseline_point,
+    captum_gradients,
+    completeness_delta,
+    integrated_gradients,
+    quadrature,
+)
+from kdig.core.networks import with_normalisation
+from kdig.core.runs import execute
+from kdig.core.signals import Teacher
 
 RULES = ["gausslegendre", "riemann_trapezoid", "riemann_middle", "riemann_left", "riemann_right"]
 
@@ -17,14 +26,23 @@ RULES = ["gausslegendre", "riemann_trapezoid", "riemann_middle", "riemann_left",
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A level-6 student trained for a few epochs on digits, twenty test pictures, and their labels."""
-    from kdig.data import load_dataset
-    from kdig.runs import Run, Workspace
-    from kdig.training import Recipe
+    from kdig.core.data import load_dataset
+    from kdig.core.runs import Run, Workspace
+    from kdig.core.training import Recipe
 
     data = load_dataset("digits", image_size=8)
     workspace = Workspace(tmp_path_factory.mktemp("trained"))
     recipe = Recipe(epochs=4, learning_rate=5e-3, normalise=True, bn_momentum=0.3)
-    run = Run(dataset="digits", data=data.fingerprint, image_size=8, level=6, width=0.5, padding=1, flip=False, recipe=recipe)
+    run = Run(
+        dataset="digits",
+        data=data.fingerprint,
+        image_size=8,
+        level=6,
+        width=0.5,
+        padding=1,
+        flip=False,
+        recipe=recipe,
+    )
     result = execute([run], workspace)[0]
     assert result.last.test_accuracy > 60
     teacher = workspace.load_weights(result.weights)
@@ -55,13 +73,17 @@ def test_agrees_with_captum_in_double_precision(trained, rule, output):
     teacher, x, y = trained
     model = copy.deepcopy(teacher.model).double()
     point = baseline_point("black", teacher.mean, x.double())
-    ours = integrated_gradients(model, x.double(), y, point, steps=10, rule=rule, output=output, chunk=33)
+    ours = integrated_gradients(
+        model, x.double(), y, point, steps=10, rule=rule, output=output, chunk=33
+    )
     captum = captum_gradients(model, x.double(), y, point, steps=10, rule=rule, output=output)
     assert relative(ours, captum) < 1e-6  # Captum keeps its step sizes in float32
 
 
 def test_fast_path_agrees_with_captum(trained):
-    """To 1e-3 only: where two paths differ by rounding, a point may lie on the other side of a kink of ReLU6."""
+    """To 1e-3 only: where two paths differ by rounding, a point may lie on the other side of a kink
+    of ReLU6.
+    """
     teacher, x, y = trained
     point = baseline_point("mean", teacher.mean, x)
     fast = integrated_gradients(teacher.folded, x, y, point, steps=50)
@@ -72,7 +94,10 @@ def test_folded_batch_norm_changes_no_attribution(trained):
     teacher, x, y = trained
     precise = Teacher(copy.deepcopy(teacher.net).double(), teacher.mean, teacher.std)
     point = baseline_point("mean", teacher.mean, x.double())
-    fast, slow = (integrated_gradients(net, x.double(), y, point, steps=50) for net in (precise.folded, precise.model))
+    fast, slow = (
+        integrated_gradients(net, x.double(), y, point, steps=50)
+        for net in (precise.folded, precise.model)
+    )
     assert relative(fast, slow) < 1e-9
 
 
@@ -80,8 +105,15 @@ def test_does_not_depend_on_chunk_or_neighbours(trained):
     teacher, x, y = trained
     point = baseline_point("black", teacher.mean, x)
     whole = integrated_gradients(teacher.model, x, y, point, steps=10, chunk=96)
-    assert relative(integrated_gradients(teacher.model, x, y, point, steps=10, chunk=7), whole) < 1e-4
-    alone = torch.cat([integrated_gradients(teacher.model, x[i : i + 1], y[i : i + 1], point, steps=10) for i in range(len(x))])
+    assert (
+        relative(integrated_gradients(teacher.model, x, y, point, steps=10, chunk=7), whole) < 1e-4
+    )
+    alone = torch.cat(
+        [
+            integrated_gradients(teacher.model, x[i : i + 1], y[i : i + 1], point, steps=10)
+            for i in range(len(x))
+        ]
+    )
     assert relative(alone, whole) < 1e-4
 
 
@@ -99,11 +131,17 @@ def test_linear_model_is_exact(rule):
 
 def test_normalisation_inside_or_outside_the_path_is_the_same():
     mean, std = (0.2, 0.4, 0.6), (0.5, 0.25, 0.125)
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(16, 2)).double().eval()
+    net = (
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(16, 2)).double().eval()
+    )
     x, y = torch.rand(3, 3, 4, 4, dtype=torch.double), torch.tensor([0, 1, 1])
-    inside = integrated_gradients(with_normalisation(net, mean, std).eval(), x, y, baseline_point("mean", mean, x), steps=20)
+    inside = integrated_gradients(
+        with_normalisation(net, mean, std).eval(), x, y, baseline_point("mean", mean, x), steps=20
+    )
     m, s = (torch.tensor(v, dtype=torch.double).view(1, 3, 1, 1) for v in (mean, std))
-    outside = integrated_gradients(net, (x - m) / s, y, torch.zeros(1, 3, 1, 1, dtype=torch.double), steps=20)
+    outside = integrated_gradients(
+        net, (x - m) / s, y, torch.zeros(1, 3, 1, 1, dtype=torch.double), steps=20
+    )
     assert torch.allclose(inside, outside, atol=1e-12)
 
 
@@ -113,7 +151,9 @@ def test_completeness_improves_with_steps(trained):
     medians = []
     for steps in (5, 200):
         attributed = integrated_gradients(teacher.folded, x, y, point, steps=steps)
-        medians.append(completeness_delta(teacher.folded, x, y, attributed, point).abs().median().item())
+        medians.append(
+            completeness_delta(teacher.folded, x, y, attributed, point).abs().median().item()
+        )
     assert medians[1] < 0.05
     assert medians[1] < medians[0] / 4
 

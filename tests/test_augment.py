@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from kdig.augment import crop_flip, draw_views, normalise_map, overlay, phase_scrambled
+from kdig.core.augment import crop_flip, draw_views, normalise_map, overlay, phase_scrambled
 
 
 def views(n, padding=2, flip=True, seed=0):
@@ -42,7 +42,9 @@ def test_exponent_is_log_uniform_on_one_to_two():
     assert exponent.min() >= 1
     assert exponent.max() <= 2
     assert kstest(np.log2(exponent), "uniform").pvalue > 0.01
-    assert kstest(exponent - 1, "uniform").pvalue < 1e-6  # a plain uniform draw would fail the line above
+    assert (
+        kstest(exponent - 1, "uniform").pvalue < 1e-6
+    )  # a plain uniform draw would fail the line above
 
 
 def test_overlay_follows_equations_4_to_6():
@@ -72,7 +74,9 @@ def test_phase_scrambled_maps_are_as_coarse_and_elsewhere():
     scrambled = phase_scrambled(maps, torch.Generator().manual_seed(0))
     assert torch.equal(scrambled, phase_scrambled(maps, torch.Generator().manual_seed(0)))
     assert scrambled.amin((1, 2)).abs().max() < 1e-6
-    amplitude, kept = (torch.fft.fft2(m).abs().flatten(1)[:, 1:] for m in (maps, scrambled))  # all but the mean
+    amplitude, kept = (
+        torch.fft.fft2(m).abs().flatten(1)[:, 1:] for m in (maps, scrambled)
+    )  # all but the mean
     assert torch.allclose(kept, amplitude, atol=1e-4)
     for before, after in zip(maps, scrambled):
         assert abs(np.corrcoef(before.flatten(), after.flatten())[0, 1]) < 0.5

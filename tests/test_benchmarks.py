@@ -12,11 +12,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from kdig import latency
-from kdig.attribution import autograd_gradient
-from kdig.models import build
-from kdig.runs import Workspace, cores, train
-from kdig.signals import Teacher
+from kdig.core.attribution import autograd_gradient
+from kdig.core.networks import build
+from kdig.core.runs import Workspace, cores, train
+from kdig.core.signals import Teacher
+from kdig.measure import latency
 
 
 @pytest.fixture
@@ -30,7 +30,9 @@ def run(monkeypatch, tmp_path):
         for module in ("common", "roofline", name):
             monkeypatch.delitem(sys.modules, module, raising=False)
         monkeypatch.setattr(sys, "argv", [name, *arguments])
-        common = importlib.import_module("common")  # processes take seconds to start; here, contenders share them
+        common = importlib.import_module(
+            "common"
+        )  # processes take seconds to start; here, contenders share them
         monkeypatch.setattr(common, "_pool", functools.cache(common._pool))
         monkeypatch.setattr(common.Apart, "close", lambda self: None)
         importlib.import_module(name).main()
@@ -38,7 +40,16 @@ def run(monkeypatch, tmp_path):
 
     yield call
     torch.set_num_threads(threads)
-    for module in ("common", "roofline", "attribution", "exported", "training", "growth", "overheads", "gpu"):
+    for module in (
+        "common",
+        "roofline",
+        "attribution",
+        "exported",
+        "training",
+        "growth",
+        "overheads",
+        "gpu",
+    ):
         sys.modules.pop(module, None)
 
 
@@ -46,15 +57,41 @@ def test_attribution_compares_with_captum_and_counts_steps(run, make_run, tmp_pa
     store = Workspace(tmp_path / "store")
     weights = train(make_run(level=0, recipe={"epochs": 1}), store).weights
     path = str(tmp_path / "store" / "weights" / f"{weights}.pt")
-    arguments = ("--weights", path, "--size", "8", "--images", "2", "--steps", "4", "--rounds", "2", "--sizes", "4")
+    arguments = (
+        "--weights",
+        path,
+        "--size",
+        "8",
+        "--images",
+        "2",
+        "--steps",
+        "4",
+        "--rounds",
+        "2",
+        "--sizes",
+        "4",
+    )
     table = run("attribution", *arguments, "--overlays", "2").set_index("contender")
-    released, best, exported = "captum, as released", "captum, internal_batch_size 4", "gradient exported to OpenVINO (not in kdig)"
-    floors = ["floor: torch's convolutions alone, 4 rows", "floor: as many multiplications in matrix products"]
+    released, best, exported = (
+        "captum, as released",
+        "captum, internal_batch_size 4",
+        "gradient exported to OpenVINO (not in kdig)",
+    )
+    floors = [
+        "floor: torch's convolutions alone, 4 rows",
+        "floor: as many multiplications in matrix products",
+    ]
     names = [released, best, f"{best}, kdig's network and settings", "kdig, chunk 4", *floors]
-    assert [name for name in table.index if name != exported] == names  # that one only where OpenVINO is installed
+    assert [
+        name for name in table.index if name != exported
+    ] == names  # that one only where OpenVINO is installed
     assert (table.seconds > 0).all()
     assert table.ratio[released] == 1
-    errors = pd.read_csv(tmp_path / "benchmarks" / "tables" / "attribution_errors.csv").set_index("of").relative_error
+    errors = (
+        pd.read_csv(tmp_path / "benchmarks" / "tables" / "attribution_errors.csv")
+        .set_index("of")
+        .relative_error
+    )
     assert errors["kdig, float64"] < errors["captum, float32"] / 10
     steps = pd.read_csv(tmp_path / "benchmarks" / "tables" / "attribution_steps.csv")
     assert steps.mean_levels.iloc[0] > steps.mean_levels.iloc[-1]
@@ -68,7 +105,9 @@ class Operations(TorchDispatchMode):
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         result = operator(*args, **(kwargs or {}))
         if operator._overloadpacket in flop_registry:
-            self.total += flop_registry[operator._overloadpacket](*args, **(kwargs or {}), out_val=result)
+            self.total += flop_registry[operator._overloadpacket](
+                *args, **(kwargs or {}), out_val=result
+            )
         return result
 
 
@@ -89,7 +128,9 @@ def test_contenders_for_attributions_do_the_same_work(run):
         with Operations() as counter:
             call()
         flops[name] = counter.total
-    expected = 2 * 2 * 12 * latency.macs(teacher.net, 8)  # two operations each, forward and back, twelve rows
+    expected = (
+        2 * 2 * 12 * latency.macs(teacher.net, 8)
+    )  # two operations each, forward and back, twelve rows
     assert {flops[name] for name in ("released", "sized", "prepared", "kdig")} == {expected}
     assert expected - flops["convolutions"] == 2 * 2 * 12 * 1280 * 10  # the linear layer
     assert flops["products"] == pytest.approx(expected, abs=2 * 16**3)
@@ -110,19 +151,29 @@ def test_the_exported_graph_is_the_gradient(run, architecture):
     model = Teacher(build(0, 10, 0.25, architecture).double().eval(), [0.5] * 3, [0.25] * 3).folded
     x, y = torch.rand(5, 3, 8, 8).double(), torch.arange(5)
     weights = torch.nn.functional.one_hot(y, 10).double()
-    graph, expected = exported.gradient_graph(model, x, weights), autograd_gradient(model, "logit")(x, y)
+    graph, expected = (
+        exported.gradient_graph(model, x, weights),
+        autograd_gradient(model, "logit")(x, y),
+    )
     assert (graph(x, weights) - expected).norm() < 1e-12 * expected.norm()
 
 
 def test_training_takes_turns_with_the_conventional_loop(run, tmp_path):
     arguments = "--level 8 --size 8 --batch 4 --steps 2 --rounds 2 --seeds 2 --digits 20 --epochs 1"
     table = run("training", *arguments.split()).set_index("contender")
-    others = [f"conventional loop, {how}" for how in (f"{cores()} loader workers", "kdig's settings", "two at once")]
+    others = [
+        f"conventional loop, {how}"
+        for how in (f"{cores()} loader workers", "kdig's settings", "two at once")
+    ]
     assert list(table.index) == ["conventional loop", *others, "kdig", "kdig, two at once"]
     assert table.ratio["conventional loop"] == 1
-    ends = pd.read_csv(tmp_path / "benchmarks" / "tables" / "training_accuracy.csv").set_index("loop")
+    ends = pd.read_csv(tmp_path / "benchmarks" / "tables" / "training_accuracy.csv").set_index(
+        "loop"
+    )
     assert (ends.n == 2).all()
-    assert ends.difference["kdig"] == pytest.approx(ends["mean"]["kdig"] - ends["mean"]["conventional loop"], abs=0.002)
+    assert ends.difference["kdig"] == pytest.approx(
+        ends["mean"]["kdig"] - ends["mean"]["conventional loop"], abs=0.002
+    )
 
 
 def test_the_conventional_set_is_torchvisions_over_the_given_pictures(run):
@@ -135,24 +186,34 @@ def test_the_conventional_set_is_torchvisions_over_the_given_pictures(run):
     assert 0 <= picture.min() <= picture.max() <= 1
 
 
-def test_the_gpu_benchmark_runs_on_a_cpu_and_gives_the_cost_of_the_papers_runs(run, monkeypatch, tmp_path):
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)  # the script sets both, for its process
+def test_the_gpu_benchmark_runs_on_a_cpu_and_gives_the_cost_of_the_papers_runs(
+    run, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(
+        torch.backends.cudnn, "benchmark", False
+    )  # the script sets both, for its process
     monkeypatch.setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32")
     arguments = (
-        "--seeds 2 --processes 1 --workers --batch 4 --steps 1 --size 8 --rounds 1 --images 16 --ig-steps 2 --block 8 --level 8 "
-        "--device cpu"
+        "--seeds 2 --processes 1 --workers --batch 4 --steps 1 --size 8 --rounds 1 --images 16"
+        " --ig-steps 2 --block 8 --level 8 --device cpu"
     )
     table = run("gpu", *arguments.split(), table="gpu_training").set_index("contender")
-    kinds = [f"2 seeds, {name}{how}" for name in ("float32", "bfloat16") for how in ("", ", in turns")]
+    kinds = [
+        f"2 seeds, {name}{how}" for name in ("float32", "bfloat16") for how in ("", ", in turns")
+    ]
     assert list(table.index) == ["conventional loop", "kdig, one seed", "1 processes", *kinds]
     folder = tmp_path / "benchmarks" / "tables"
     cost = pd.read_csv(folder / "gpu_monte_carlo.csv")
-    assert (cost.hours * cost["images/s"] * 3600).to_numpy() == pytest.approx(240 * 100 * 40_000, rel=0.01)
+    assert (cost.hours * cost["images/s"] * 3600).to_numpy() == pytest.approx(
+        240 * 100 * 40_000, rel=0.01
+    )
     assert pd.read_csv(folder / "gpu_maps.csv").pictures[0] == 16
     roofline = pd.read_csv(folder / "roofline.csv").set_index("kind")
     assert (roofline > 0).all(axis=None)
     by_memory = roofline.bytes_per_second / roofline.bytes_an_image
-    assert by_memory["float32"] == pytest.approx(roofline.images_per_second_by_memory["float32"], rel=0.01)
+    assert by_memory["float32"] == pytest.approx(
+        roofline.images_per_second_by_memory["float32"], rel=0.01
+    )
 
 
 def flat(net):
@@ -162,7 +223,10 @@ def flat(net):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 def test_a_recorded_step_is_the_step(run):
     gpu = importlib.import_module("gpu")
-    images, labels = torch.randint(256, (32, 3, 16, 16), dtype=torch.uint8).cuda(), torch.randint(10, (32,)).cuda()
+    images, labels = (
+        torch.randint(256, (32, 3, 16, 16), dtype=torch.uint8).cuda(),
+        torch.randint(10, (32,)).cuda(),
+    )
     plain, other = (gpu.Seeds(6, range(2), images, labels, 8) for _ in range(2))
     before = flat(plain.net)
     plan = plain.draw(3, torch.Generator().manual_seed(0))
@@ -183,13 +247,21 @@ def test_a_recorded_step_is_the_step(run):
 def test_growth_is_one_when_time_goes_with_the_work(run, monkeypatch):
     growth = importlib.import_module("growth")
     for name, seconds in (("steps", [[1.0, 2.0, 4.0]]), ("workers", [[4.0, 2.0, 1.0]])):
-        monkeypatch.setattr(growth, "in_turns", lambda calls, rounds, seconds=seconds: pd.DataFrame(seconds, columns=list(calls)))
+        monkeypatch.setattr(
+            growth,
+            "in_turns",
+            lambda calls, rounds, seconds=seconds: pd.DataFrame(seconds, columns=list(calls)),
+        )
         assert list(growth.table(name, dict.fromkeys([1, 2, 4], print), 1).growth[1:]) == [1, 1]
 
 
 def test_growth_measures_each_kind(run):
     growth = importlib.import_module("growth")
-    kinds = {"pictures": growth.by_images([20, 40]), "steps": growth.by_steps([1, 2]), "runs": growth.by_runs([1, 2])}
+    kinds = {
+        "pictures": growth.by_images([20, 40]),
+        "steps": growth.by_steps([1, 2]),
+        "runs": growth.by_runs([1, 2]),
+    }
     for name, calls in kinds.items():
         table = growth.table(name, calls, 1)
         assert list(table.number) == list(calls)

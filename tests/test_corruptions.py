@@ -1,4 +1,6 @@
-"""Damaged pictures: what stays, what is lost, and that nothing but the picture and the settings decides it."""
+"""Damaged pictures: what stays, what is lost, and that nothing but the picture and the settings
+decides it.
+"""
 
 import io
 
@@ -10,8 +12,9 @@ from PIL.JpegImagePlugin import get_sampling
 from torch import nn
 from torchvision.transforms import v2
 
-from kdig import KdigError, corruptions
-from kdig.data import Split
+from kdig import KdigError
+from kdig.core.data import Split
+from kdig.measure import corruptions
 
 # mild to severe; each as unlike the one before as the test of monotone damage needs
 SEVERITIES = {
@@ -26,7 +29,9 @@ CASES = [(kind, value) for kind, values in SEVERITIES.items() for value in value
 
 def smooth(size, count=6, seed=0):
     """Coloured pictures whose neighbouring pixels are alike, as in photographs."""
-    coarse = torch.randint(30, 226, (count, 3, 4, 4), generator=torch.Generator().manual_seed(seed)).float()
+    coarse = torch.randint(
+        30, 226, (count, 3, 4, 4), generator=torch.Generator().manual_seed(seed)
+    ).float()
     return v2.functional.resize(coarse, [size, size], antialias=True).round().to(torch.uint8)
 
 
@@ -46,7 +51,9 @@ def test_pictures_keep_their_form_and_more_is_worse(kind, size):
     assert 0 < lost[0] < lost[1] < lost[2]
 
 
-@pytest.mark.parametrize(("kind", "mild"), [("none", 0.0), ("noise", 0.0), ("contrast", 1.0), ("blur", 0.05)])
+@pytest.mark.parametrize(
+    ("kind", "mild"), [("none", 0.0), ("noise", 0.0), ("contrast", 1.0), ("blur", 0.05)]
+)
 def test_mild_ends_change_nothing(kind, mild):
     images = smooth(16)
     assert torch.equal(corruptions.corrupt(images, kind, mild), images)
@@ -66,7 +73,10 @@ def test_equal_arguments_give_equal_pictures_whatever_was_drawn_before(kind, sev
 def test_neighbours_in_the_batch_do_not_matter(kind, severity):
     images = smooth(12)
     others = torch.cat([images[:2], smooth(12, 4, seed=1)])
-    assert torch.equal(corruptions.corrupt(images, kind, severity)[:2], corruptions.corrupt(others, kind, severity)[:2])
+    assert torch.equal(
+        corruptions.corrupt(images, kind, severity)[:2],
+        corruptions.corrupt(others, kind, severity)[:2],
+    )
 
 
 def test_noise_has_the_asked_spread_and_follows_the_seed():
@@ -74,12 +84,16 @@ def test_noise_has_the_asked_spread_and_follows_the_seed():
     drawn = corruptions.corrupt(grey, "noise", 20.0).double() - 128
     assert drawn.std().item() == pytest.approx(20, rel=0.02)
     assert abs(drawn.mean().item()) < 0.5
-    assert not torch.equal(corruptions.corrupt(grey, "noise", 20.0, seed=1), corruptions.corrupt(grey, "noise", 20.0))
+    assert not torch.equal(
+        corruptions.corrupt(grey, "noise", 20.0, seed=1), corruptions.corrupt(grey, "noise", 20.0)
+    )
 
 
 def test_blur_keeps_brightness_and_contrast_keeps_the_mean_grey():
     images = smooth(16)
-    assert corruptions.corrupt(images, "blur", 1.0).float().mean().item() == pytest.approx(images.float().mean().item(), abs=3)
+    assert corruptions.corrupt(images, "blur", 1.0).float().mean().item() == pytest.approx(
+        images.float().mean().item(), abs=3
+    )
     flat = corruptions.corrupt(images, "contrast", 0.0).float()
     assert flat.flatten(1).std(1).max() < 1
     grey = v2.functional.rgb_to_grayscale(images).float().mean((1, 2, 3))
@@ -87,7 +101,9 @@ def test_blur_keeps_brightness_and_contrast_keeps_the_mean_grey():
 
 
 def test_colour_is_kept_at_half_the_resolution():
-    """Stripes of one pixel: in brightness they survive, in colour alone (equal brightness) only without subsampling."""
+    """Stripes of one pixel: in brightness they survive, in colour alone (equal brightness) only
+    without subsampling.
+    """
     stripes = torch.zeros(1, 3, 16, 16)
     stripes[:, 0, :, ::2], stripes[:, 2, :, 1::2] = 200.0, 200.0
     luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
@@ -100,7 +116,9 @@ def test_colour_is_kept_at_half_the_resolution():
     assert contrast(images) == 200
     assert contrast(corruptions.jpeg(images, 95, "4:4:4")) > 150
     assert abs(contrast(corruptions.jpeg(images, 95))) < 30
-    assert torch.equal(corruptions.corrupt(images, "jpeg", 95), corruptions.jpeg(images, 95, "4:2:0"))
+    assert torch.equal(
+        corruptions.corrupt(images, "jpeg", 95), corruptions.jpeg(images, 95, "4:2:0")
+    )
     grey = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
     grey[..., ::2] = 200
     assert contrast(corruptions.jpeg(grey, 95)) > 180
@@ -110,7 +128,11 @@ def test_colour_is_kept_at_half_the_resolution():
 def test_the_file_says_which_subsampling_it_has(monkeypatch, name, code):
     seen = []
     opened = Image.open
-    monkeypatch.setattr(corruptions.Image, "open", lambda file: seen.append(get_sampling(opened(file))) or opened(file))
+    monkeypatch.setattr(
+        corruptions.Image,
+        "open",
+        lambda file: seen.append(get_sampling(opened(file))) or opened(file),
+    )
     corruptions.jpeg(smooth(16, 2), 75, name)
     assert seen == [code, code]
 

@@ -1,4 +1,6 @@
-"""The cost that is stated beforehand: it counts what is left to do, once for runs that notebooks share, and scales as it must."""
+"""The cost that is stated beforehand: it counts what is left to do, once for runs that notebooks
+share, and scales as it must.
+"""
 
 from pathlib import Path
 
@@ -6,8 +8,9 @@ import pytest
 import torch
 import yaml
 
-from kdig import KdigError, cost, params
-from kdig.runs import Workspace, execute, prepare, train
+from kdig import KdigError
+from kdig.core.runs import Workspace, execute, prepare, train
+from kdig.study import cost, experiments
 
 PARAMS = Path(__file__).parents[1] / "params"
 
@@ -34,18 +37,29 @@ def small(tmp_path):
 
 
 def test_runs_that_notebooks_share_are_counted_once(small):
-    text = cost.profile_cost(small, ["01_literature_review", "02_teacher_and_signals", "04_ablation", "99_claims"], None)
+    text = cost.profile_cost(
+        small, ["01_literature_review", "02_teacher_and_signals", "04_ablation", "99_claims"], None
+    )
     # a teacher of 8 epochs, eight methods by two seeds
     assert "profile small: 17 of 17 runs to train, 56 epochs, about" in text
-    assert "nothing to train" in cost.profile_cost(small, ["01_literature_review", "99_claims"], None)
+    assert "nothing to train" in cost.profile_cost(
+        small, ["01_literature_review", "99_claims"], None
+    )
 
 
 def test_finished_runs_are_not_counted(small):
-    values = yaml.safe_load((small / "shared.yaml").read_text()) | {"teacher_epochs": 1, "profile": "small"}
-    (small / "shared.yaml").write_text(yaml.safe_dump({k: v for k, v in values.items() if k != "profile"}))
-    experiment = params.check(params.Experiment, values)
+    values = yaml.safe_load((small / "shared.yaml").read_text()) | {
+        "teacher_epochs": 1,
+        "profile": "small",
+    }
+    (small / "shared.yaml").write_text(
+        yaml.safe_dump({k: v for k, v in values.items() if k != "profile"})
+    )
+    experiment = experiments.check(experiments.Experiment, values)
     execute([experiment.teacher_run()], experiment.workspace)
-    assert cost.profile_cost(small, ["04_ablation"], None).startswith("profile small: 16 of 17 runs to train, 48 epochs")
+    assert cost.profile_cost(small, ["04_ablation"], None).startswith(
+        "profile small: 16 of 17 runs to train, 48 epochs"
+    )
 
 
 def test_estimate_scales_with_epochs_workers_and_share(make_run, tmp_path, monkeypatch):
@@ -70,7 +84,9 @@ def test_estimate_scales_with_epochs_workers_and_share(make_run, tmp_path, monke
         for pairing in ("static", "released")
         for seed in (0, 1)
     ]
-    assert cost.estimate(two, workspace, 1, 1) == pytest.approx(4 * seconds() + 2 * 40 * 0.25), "one file of maps a pairing"
+    assert cost.estimate(two, workspace, 1, 1) == pytest.approx(4 * seconds() + 2 * 40 * 0.25), (
+        "one file of maps a pairing"
+    )
 
 
 def test_each_is_timed_with_the_threads_that_it_gets(make_run, tmp_path, monkeypatch):
@@ -78,9 +94,18 @@ def test_each_is_timed_with_the_threads_that_it_gets(make_run, tmp_path, monkeyp
     monkeypatch.setattr(cost, "cores", lambda: 3)
     for name in ("step_seconds", "_map_seconds"):
         monkeypatch.setattr(
-            cost, name, lambda run, *_, name=name: found.setdefault((name, run.pairing, run.level), torch.get_num_threads())
+            cost,
+            name,
+            lambda run, *_, name=name: found.setdefault(
+                (name, run.pairing, run.level), torch.get_num_threads()
+            ),
         )
-    runs = [make_run(level=0), make_run(), make_run(probability=0.1, teacher="abc"), make_run(level=0, width=0.5)]
+    runs = [
+        make_run(level=0),
+        make_run(),
+        make_run(probability=0.1, teacher="abc"),
+        make_run(level=0, width=0.5),
+    ]
     runs += [make_run(probability=0.1, teacher="abc", pairing="same_view", width=0.5)]
     cost.estimate(runs, Workspace(tmp_path), 2, 1)
     assert found == {
@@ -91,10 +116,14 @@ def test_each_is_timed_with_the_threads_that_it_gets(make_run, tmp_path, monkeyp
 
 def test_engine_inline_has_one_worker(small, monkeypatch):
     given = []
-    monkeypatch.setattr(cost, "estimate", lambda runs, workspace, workers, threads: given.append(workers) or 1.0)
+    monkeypatch.setattr(
+        cost, "estimate", lambda runs, workspace, workers, threads: given.append(workers) or 1.0
+    )
     shared = yaml.safe_load((small / "shared.yaml").read_text())
     for engine in ("inline", "local"):
-        (small / "shared.yaml").write_text(yaml.safe_dump(shared | {"engine": engine, "workers": 2}))
+        (small / "shared.yaml").write_text(
+            yaml.safe_dump(shared | {"engine": engine, "workers": 2})
+        )
         cost.profile_cost(small, ["04_ablation"], None)
     assert given == [1, 2]
 
@@ -107,11 +136,16 @@ def test_maps_that_are_kept_cost_nothing(make_run, workspace, monkeypatch):
     assert cost.estimate([run], workspace, 1, 1) == pytest.approx(40 * 0.25)
     prepare([run], workspace, 1)
     assert cost.estimate([run], workspace, 1, 1) == 0
-    assert cost.estimate([make_run(probability=0.1, teacher=teacher.weights, steps=5)], workspace, 1, 1) == pytest.approx(40 * 0.25)
+    assert cost.estimate(
+        [make_run(probability=0.1, teacher=teacher.weights, steps=5)], workspace, 1, 1
+    ) == pytest.approx(40 * 0.25)
 
 
 def test_a_step_is_really_timed(make_run):
-    small, large = (cost.step_seconds(make_run(level=level, image_size=size), 10, "cpu") for level, size in ((8, 8), (0, 32)))
+    small, large = (
+        cost.step_seconds(make_run(level=level, image_size=size), 10, "cpu")
+        for level, size in ((8, 8), (0, 32))
+    )
     assert 0 < small < large
 
 

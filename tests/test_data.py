@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from kdig import KdigError
-from kdig.data import (
+from kdig.core.data import (
     CIFAR10_CLASSES,
     CIFAR10_FINGERPRINT,
     Split,
@@ -23,7 +23,7 @@ from kdig.data import (
     stratified,
     stratified_rows,
 )
-from kdig.runs import Run
+from kdig.core.runs import Run
 
 
 @pytest.fixture
@@ -39,11 +39,15 @@ def md5(path):
 
 @pytest.fixture
 def archive(tmp_path, pictures, monkeypatch):
-    """The original format, packed: five training batches, a test batch, a meta file; torchvision is told their checksums."""
+    """The original format, packed: five training batches, a test batch, a meta file; torchvision is
+    told their checksums.
+    """
     images, labels = pictures
     base = tmp_path / "built" / CIFAR10.base_folder
     base.mkdir(parents=True)
-    parts = [(f"data_batch_{i + 1}", slice(10 * i, 10 * i + 10)) for i in range(5)] + [("test_batch", slice(50, 60))]
+    parts = [(f"data_batch_{i + 1}", slice(10 * i, 10 * i + 10)) for i in range(5)] + [
+        ("test_batch", slice(50, 60))
+    ]
     for name, rows in parts:
         content = {"data": images[rows].reshape(10, -1), "labels": labels[rows].tolist()}
         (base / name).write_bytes(pickle.dumps(content))
@@ -66,7 +70,9 @@ def tree(tmp_path, pictures):
     for i, (image, label) in enumerate(zip(images, labels)):
         folder = root / "cifar10" / ("train" if i < 50 else "test") / CIFAR10_CLASSES[label]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{97 * i % 60:03d}.png")  # file order is not archive order
+        Image.fromarray(image.transpose(1, 2, 0)).save(
+            folder / f"{97 * i % 60:03d}.png"
+        )  # file order is not archive order
     return root
 
 
@@ -128,7 +134,9 @@ def test_broken_archive_beside_a_good_tree_is_passed_over(archive, tree, capsys,
     (archive / "cifar10").symlink_to(tree / "cifar10")
     (archive / CIFAR10.filename).write_bytes(b"broken off")
     capsys.readouterr()
-    assert load_dataset("cifar10", archive, download=True).fingerprint == wanted  # and nothing is fetched
+    assert (
+        load_dataset("cifar10", archive, download=True).fingerprint == wanted
+    )  # and nothing is fetched
     said = capsys.readouterr().out
     assert f"passed over, as there is a class-folder tree: CIFAR-10 archive in {archive}" in said
     assert f"{archive / CIFAR10.filename} is damaged or incomplete: delete it" in said
@@ -139,7 +147,9 @@ def test_half_unpacked_archive_is_named_and_is_to_be_deleted(archive, tree):
     half = archive / CIFAR10.base_folder
     (half / "data_batch_3").unlink()
     (archive / CIFAR10.filename).unlink()
-    with pytest.raises(KdigError, match=rf"{half} is damaged or incomplete: delete it.*cyizhuo") as error:
+    with pytest.raises(
+        KdigError, match=rf"{half} is damaged or incomplete: delete it.*cyizhuo"
+    ) as error:
         load_dataset("cifar10", archive)
     assert "\n" not in str(error.value)
     assert "download=True" not in str(error.value)
@@ -148,7 +158,9 @@ def test_half_unpacked_archive_is_named_and_is_to_be_deleted(archive, tree):
 
 
 def test_missing_folder_says_what_is_expected_and_how_to_get_it(tmp_path):
-    with pytest.raises(KdigError, match=r"cifar10/train/<class>.*cifar-10-python.tar.gz.*cyizhuo") as error:
+    with pytest.raises(
+        KdigError, match=r"cifar10/train/<class>.*cifar-10-python.tar.gz.*cyizhuo"
+    ) as error:
         load_dataset("cifar10", tmp_path / "nowhere")
     assert "\n" not in str(error.value)
 
@@ -181,7 +193,9 @@ def test_any_folder_of_pictures_is_resized(tmp_path):
     for part in ("train", "test"):
         for k, name in enumerate(("a", "b")):
             (tmp_path / part / name).mkdir(parents=True)
-            Image.new("RGB", (50 + 10 * k, 40), (100 * k, 0, 0)).save(tmp_path / part / name / "x.jpg")
+            Image.new("RGB", (50 + 10 * k, 40), (100 * k, 0, 0)).save(
+                tmp_path / part / name / "x.jpg"
+            )
     data = load_dataset("folder", tmp_path, image_size=16)
     assert data.train.images.shape == (2, 3, 16, 16)
     assert data.classes == ("a", "b")
@@ -214,11 +228,18 @@ def test_channel_of_one_value_is_divided_by_one():
 
 def test_class_with_one_image_is_named_when_a_part_is_drawn(split):
     def few(labels):
-        return Split(split.images[:8], torch.tensor(labels), split.ids[:8], classes=("ham", "egg", "oil", "cheese"))
+        return Split(
+            split.images[:8],
+            torch.tensor(labels),
+            split.ids[:8],
+            classes=("ham", "egg", "oil", "cheese"),
+        )
 
     one, two = few([0, 1, 0, 0, 1, 3, 0, 1]), few([0, 1, 0, 0, 1, 3, 0, 2])
     for draw in (stratified, stratified_rows):
-        with pytest.raises(KdigError, match="train_images: class cheese has one image among 8: two are needed") as error:
+        with pytest.raises(
+            KdigError, match="train_images: class cheese has one image among 8: two are needed"
+        ) as error:
             draw(one, 5, name="train_images")
         assert "\n" not in str(error.value)
     with pytest.raises(KdigError, match="share: classes oil, cheese have one image among 8"):
@@ -230,10 +251,17 @@ def test_class_with_one_image_is_named_when_a_part_is_drawn(split):
 
 def test_class_with_one_image_is_named_by_a_run(tmp_path, workspace):
     """In the profile's words: the parameter and the class's folder."""
-    for part, name, count in (("train", "ham", 6), ("train", "cheese", 1), ("test", "ham", 2), ("test", "cheese", 2)):
+    for part, name, count in (
+        ("train", "ham", 6),
+        ("train", "cheese", 1),
+        ("test", "ham", 2),
+        ("test", "cheese", 2),
+    ):
         (tmp_path / part / name).mkdir(parents=True)
         for i in range(count):
-            Image.new("RGB", (8, 8), (40 * i, 99 * (part == "test"), 0)).save(tmp_path / part / name / f"{i}.png")
+            Image.new("RGB", (8, 8), (40 * i, 99 * (part == "test"), 0)).save(
+                tmp_path / part / name / f"{i}.png"
+            )
     place = dataclasses.replace(workspace, root=tmp_path)
     common = {"dataset": "folder", "image_size": 8, "data": place.dataset("folder", 8).fingerprint}
     wanted = "class cheese has one image among 7"
@@ -252,7 +280,9 @@ def test_image_that_is_trained_on_and_scored_is_named_by_both_files(tree, tmp_pa
         shutil.copy(victim, root / "train" / victim.parent.name / f"copy{i}.png")
     place = dataclasses.replace(workspace, root=tree)
     run = Run(dataset="cifar10", data=place.dataset("cifar10", 32).fingerprint)
-    with pytest.raises(KdigError, match="7 images are trained on and scored as well: remove one of each") as error:
+    with pytest.raises(
+        KdigError, match="7 images are trained on and scored as well: remove one of each"
+    ) as error:
         place.pictures(run)
     text = str(error.value)
     assert "\n" not in text
@@ -266,14 +296,20 @@ def test_image_without_a_file_is_named_by_its_id(digits):
 
 
 def test_stratified_draw_keeps_proportions_and_depends_on_the_seed(digits):
-    a, b, c = stratified(digits.train, 100, 0), stratified(digits.train, 100, 0), stratified(digits.train, 100, 1)
+    a, b, c = (
+        stratified(digits.train, 100, 0),
+        stratified(digits.train, 100, 0),
+        stratified(digits.train, 100, 1),
+    )
     assert a.ids == b.ids != c.ids
     assert a.labels.bincount().tolist() == pytest.approx([10] * 10, abs=1)
     with pytest.raises(KdigError, match="10 to 1188, or all"):
         stratified(digits.train, 5000)
 
 
-@pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="the exact CIFAR-10 pictures are not on this machine")
+@pytest.mark.skipif(
+    not (SHARED / "data").is_dir(), reason="the exact CIFAR-10 pictures are not on this machine"
+)
 def test_the_published_pictures_are_recognised(tmp_path_factory):
     root = tmp_path_factory.mktemp("cifar10")
     for path in sorted((SHARED / "data").glob("cifar10-*.tar.gz")):
@@ -283,4 +319,6 @@ def test_the_published_pictures_are_recognised(tmp_path_factory):
     assert (len(data.train), len(data.test)) == (50_000, 10_000)
     assert data.fingerprint == CIFAR10_FINGERPRINT
     assert data.label.startswith("CIFAR-10 (exact)")
-    assert data.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=1e-4)  # the constants of the released code
+    assert data.mean == pytest.approx(
+        (0.4914, 0.4822, 0.4465), abs=1e-4
+    )  # the constants of the released code

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from kdig.ensemble import Ensemble
-from kdig.models import student
-from kdig.training import Recipe, make_optimizer
+from kdig.core.ensemble import Ensemble
+from kdig.core.networks import student
+from kdig.core.training import Recipe, make_optimizer
 
 
 def untrained(level, seeds):
@@ -20,7 +20,9 @@ def untrained(level, seeds):
 @pytest.fixture
 def batches():
     generator = torch.Generator().manual_seed(0)
-    return torch.rand(4, 3, 6, 3, 8, 8, generator=generator), torch.randint(10, (4, 3, 6), generator=generator)
+    return torch.rand(4, 3, 6, 3, 8, 8, generator=generator), torch.randint(
+        10, (4, 3, 6), generator=generator
+    )
 
 
 @pytest.mark.parametrize("level", [2, 8])
@@ -47,7 +49,11 @@ def test_training_together_gives_each_seeds_own_weights_and_statistics(optimizer
     images, labels = batches[0].double(), batches[1]
     step_together = make_optimizer(ensemble, recipe)
     for x, y in zip(images, labels):
-        losses = F.cross_entropy(ensemble(x).flatten(0, 1), y.flatten(), reduction="none").view(3, -1).mean(1)
+        losses = (
+            F.cross_entropy(ensemble(x).flatten(0, 1), y.flatten(), reduction="none")
+            .view(3, -1)
+            .mean(1)
+        )
         step_together.zero_grad()
         losses.sum().backward()
         step_together.step()
@@ -59,4 +65,6 @@ def test_training_together_gives_each_seeds_own_weights_and_statistics(optimizer
             F.cross_entropy(net(x), y).backward()
             optimizer_alone.step()
         for (name, alone), shared in zip(net.state_dict().items(), other.state_dict().values()):
-            torch.testing.assert_close(shared, alone, rtol=1e-6, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
+            torch.testing.assert_close(
+                shared, alone, rtol=1e-6, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}"
+            )

@@ -1,8 +1,8 @@
 """The arms of `docs/evidence.md` differ in what they name, and in nothing else."""
 
-from kdig import evidence
-from kdig.evidence import arms
-from kdig.runs import train
+from kdig.core.runs import train
+from kdig.study import evidence
+from kdig.study.evidence import arms
 
 
 def changed(one, other) -> set[str]:
@@ -20,7 +20,9 @@ def test_arms_of_part_b_differ_in_what_they_name():
     assert changed(runs["own-0.5"], runs["self-0.5"]) == {"teacher"}
     assert changed(runs["own-0.5"], runs["untrained-0.5"]) == {"teacher"}
     assert changed(runs["plain"], runs["smoothing"]) == {"label_smoothing"}
-    assert changed(runs["plain"], arms(1, "data", "teacher", "untrained", "own")["plain"]) == {"seed"}
+    assert changed(runs["plain"], arms(1, "data", "teacher", "untrained", "own")["plain"]) == {
+        "seed"
+    }
 
 
 def test_a_run_whose_record_alone_is_kept_is_not_trained_again(make_run, workspace, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from kdig import KdigError
-from kdig.files import NoSpaceError, alone, atomic_write, reading, require_space
+from kdig.core.files import NoSpaceError, alone, atomic_write, reading, require_space
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,9 @@ def test_device_that_is_full(tmp_path, content):
 
 def test_other_faults_of_writing_stay_what_they_are(tmp_path):
     with pytest.raises(PermissionError):
-        atomic_write(tmp_path / "a", lambda part: (_ for _ in ()).throw(PermissionError(errno.EACCES, "no")))
+        atomic_write(
+            tmp_path / "a", lambda part: (_ for _ in ()).throw(PermissionError(errno.EACCES, "no"))
+        )
     with pytest.raises(RuntimeError, match="shape"):
         atomic_write(tmp_path / "a", lambda part: torch.zeros(2).view(3))
 
@@ -66,18 +68,27 @@ def test_content_reaches_the_disk_before_the_name(tmp_path, monkeypatch):
 def test_space_is_checked_against_what_is_needed(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: namedtuple("Usage", "free")(5_000_000))
     require_space(tmp_path / "new", 4_000_000, "weights")
-    with pytest.raises(NoSpaceError, match=r"no space left in .*: weights need 6 MB, 5 MB are free"):
+    with pytest.raises(
+        NoSpaceError, match=r"no space left in .*: weights need 6 MB, 5 MB are free"
+    ):
         require_space(tmp_path, 6_000_000, "weights")
 
 
 def test_reading_names_the_file_and_the_remedy(tmp_path):
     path = tmp_path / "a.csv"
-    with pytest.raises(KdigError, match=r"cannot read .*a\.csv \(No such file or directory\): make it"), reading(path, "make it"):
+    with (
+        pytest.raises(
+            KdigError, match=r"cannot read .*a\.csv \(No such file or directory\): make it"
+        ),
+        reading(path, "make it"),
+    ):
         path.read_text()
 
 
 def test_one_process_at_a_time_and_no_file_is_left(tmp_path):
-    """Eight threads with descriptors of their own, as processes have: the lock file is removed and made again meanwhile."""
+    """Eight threads with descriptors of their own, as processes have: the lock file is removed and
+    made again meanwhile.
+    """
     inside, most = [], []
 
     def work():
@@ -99,9 +110,14 @@ def test_one_process_at_a_time_and_no_file_is_left(tmp_path):
 
 
 def test_lock_of_a_killed_process_is_free(tmp_path, capsys):
-    code = "import pathlib, sys, time\nfrom kdig.files import alone\n"
-    code += "with alone(pathlib.Path(sys.argv[1]), 'it'):\n    print('held', flush=True)\n    time.sleep(60)\n"
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a.lock")], stdout=subprocess.PIPE, text=True)
+    code = "import pathlib, sys, time\nfrom kdig.core.files import alone\n"
+    code += (
+        "with alone(pathlib.Path(sys.argv[1]), 'it'):\n    print('held', flush=True)\n   "
+        " time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "a.lock")], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "held\n"
     threading.Timer(0.3, process.kill).start()
     with alone(tmp_path / "a.lock", "it"):

@@ -1,7 +1,9 @@
-"""The verdicts that need no training, pinned: whatever is restructured, the paper's own numbers are judged as before.
+"""The verdicts that need no training, pinned: whatever is restructured, the paper's own numbers are
+judged as before.
 
-`KDIG_FACTS=outputs/demo/facts pytest tests/test_golden.py` compares a run's facts as well. After a change that is wanted,
-`python tests/test_golden.py [facts folder]` writes `golden/verdicts.csv` anew, and its diff shows what has changed.
+`KDIG_FACTS=outputs/demo/facts pytest tests/test_golden.py` compares a run's facts as well. After a
+change that is wanted, `python tests/test_golden.py [facts folder]` writes `golden/verdicts.csv`
+anew, and its diff shows what has changed.
 """
 
 import os
@@ -11,15 +13,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from kdig.outputs import Outputs
 from kdig.paper import ALWAYS_DECIDED, claims, decide
+from kdig.study.outputs import Outputs
 
 pytestmark = pytest.mark.pins
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden" / "verdicts.csv"
 REFERENCE = HERE.parent / "outputs" / "reference" / "lite" / "facts"
 FOLDERS = [REFERENCE, *(Path(path) for path in [os.environ.get("KDIG_FACTS")] if path)]
-# relative: six digits are written, so up to half a unit of the sixth, and a little for sums in another order
+# relative: six digits are written, so up to half a unit of the sixth, and a little for sums in
+# another order
 TOLERANCE = 6e-6
 
 
@@ -28,7 +31,9 @@ def verdicts(folder: Path) -> pd.DataFrame:
     table = claims()
     wanted = table[table.kind.isin(ALWAYS_DECIDED)]
     decided = decide(wanted, Outputs(folder.parent).all_facts())
-    return decided.rename(columns={"value": "claimed", "ours": "value"})[["id", "verdict", "value"]].reset_index(drop=True)
+    return decided.rename(columns={"value": "claimed", "ours": "value"})[
+        ["id", "verdict", "value"]
+    ].reset_index(drop=True)
 
 
 def golden() -> pd.DataFrame:
@@ -49,7 +54,11 @@ def test_verdicts_that_need_no_training_are_the_golden_ones(folder):
 
 def test_golden_verdicts_are_of_every_kind():
     """417 claims; a file that had lost half of them, or held one verdict only, would guard nothing."""
-    assert golden().verdict.value_counts().to_dict() == {"reproduced": 311, "inconsistent": 65, "not reproduced": 41}
+    assert golden().verdict.value_counts().to_dict() == {
+        "reproduced": 311,
+        "inconsistent": 65,
+        "not reproduced": 41,
+    }
 
 
 HINT = "if that is wanted, run `python tests/test_golden.py` and let the diff be read"

@@ -1,4 +1,6 @@
-"""Pictures from another source: which class a wnid is, both formats, how pictures are reduced, and the scores on them."""
+"""Pictures from another source: which class a wnid is, both formats, how pictures are reduced, and
+the scores on them.
+"""
 
 import os
 import pickle
@@ -12,12 +14,14 @@ from conftest import SHARED
 from PIL import Image
 from sklearn.metrics import balanced_accuracy_score
 
-from kdig import KdigError, params, stats
-from kdig.data import CIFAR10_CLASSES
-from kdig.imagenet import Source, class_of, keep_correct, load_subset, stand_in
-from kdig.models import build
+from kdig import KdigError
+from kdig.core.data import CIFAR10_CLASSES
+from kdig.core.networks import build
+from kdig.core.training import predict
+from kdig.measure import stats
 from kdig.paper import published
-from kdig.training import predict
+from kdig.paper.imagenet import Source, class_of, keep_correct, load_subset, stand_in
+from kdig.study import experiments
 
 # ImageNet's order (wnid sorted) puts these the other way round than the archive's list does
 ARCHIVE_ORDER = ["n02110185", "n03126707", "n02012849", "n02690373", "n01440764"]
@@ -31,7 +35,9 @@ def picture(path, size=(48, 64), colour=(10, 20, 30)):
 
 @pytest.fixture
 def tree(tmp_path):
-    """Two aeroplanes, a crane (the bird), and what must not be taken: a crane (the machine), a class outside the table, a text."""
+    """Two aeroplanes, a crane (the bird), and what must not be taken: a crane (the machine), a
+    class outside the table, a text.
+    """
     for i in range(2):
         picture(tmp_path / "val" / "n02690373" / f"{i}.JPEG", colour=(200, 10 * i, 0))
     picture(tmp_path / "val" / "n02012849" / "a.JPEG")
@@ -43,12 +49,17 @@ def tree(tmp_path):
 
 @pytest.fixture
 def archive(tmp_path):
-    """Ten pictures, two of each of five classes, whose first channel is 10 times the label; the archive's list of classes."""
+    """Ten pictures, two of each of five classes, whose first channel is 10 times the label.
+
+    The archive's list of classes.
+    """
     labels = [1, 2, 3, 4, 5, 1, 2, 3, 4, 5]
     data = np.zeros((10, 3, 32, 32), dtype=np.uint8)
     data[:, 0] = 10 * np.array(labels)[:, None, None]
     data[5:, 2] = 7
-    (tmp_path / "val_data").write_bytes(pickle.dumps({"data": data.reshape(10, -1), "labels": labels}))
+    (tmp_path / "val_data").write_bytes(
+        pickle.dumps({"data": data.reshape(10, -1), "labels": labels})
+    )
     lines = [f"{wnid} {number} name_{number}" for number, wnid in enumerate(ARCHIVE_ORDER, 1)]
     (tmp_path / "map_clsloc.txt").write_text("\n".join(lines) + "\n")
     return tmp_path
@@ -64,10 +75,14 @@ def test_classes_by_wnid_give_the_totals_of_s14():
 def test_ambiguous_names_are_settled_by_wnid():
     names = published("s13_ambiguous_names")
     table = published("s13_class_mapping").set_index("wnid")
-    assert (table.loc[names.wnid, "imagenet_class_name"].to_numpy() == names.printed.to_numpy()).all()
+    assert (
+        table.loc[names.wnid, "imagenet_class_name"].to_numpy() == names.printed.to_numpy()
+    ).all()
     assert not set(names.alternative_wnid.dropna()) & set(class_of())
     assert class_of()["n02012849"] == CIFAR10_CLASSES.index("bird")
-    assert {class_of()[wnid] for wnid in ("n02930766", "n04465501", "n03895866")} == {CIFAR10_CLASSES.index("automobile")}
+    assert {class_of()[wnid] for wnid in ("n02930766", "n04465501", "n03895866")} == {
+        CIFAR10_CLASSES.index("automobile")
+    }
 
 
 def test_tree_gives_the_classes_of_the_table_only(tree):
@@ -84,7 +99,9 @@ def test_tree_gives_the_classes_of_the_table_only(tree):
 
 
 def test_crop_keeps_shapes_and_squash_keeps_the_sides(tmp_path):
-    """A wide picture with a red border on the left: cropping loses it, squashing keeps it and halves its width."""
+    """A wide picture with a red border on the left: cropping loses it, squashing keeps it and
+    halves its width.
+    """
     pixels = np.zeros((64, 128, 3), dtype=np.uint8)
     pixels[:, :24, 0] = 255
     folder = tmp_path / "n02690373"
@@ -107,20 +124,28 @@ def test_archive_labels_follow_its_own_list(archive):
 
 
 def untrained(favourite, seed):
-    """A network of the paper's kind that answers `favourite` for nearly every picture, and by its random weights otherwise."""
+    """A network of the paper's kind that answers `favourite` for nearly every picture, and by its
+    random weights otherwise.
+    """
     torch.manual_seed(seed)
     net = build(8, 10, 0.25)
     net.classifier[1].bias.data[favourite] += 5.0
     return net
 
 
-@pytest.mark.filterwarnings("ignore:A single label", "ignore:.*only one label")  # one class is kept: kappa is nan
+@pytest.mark.filterwarnings(
+    "ignore:A single label", "ignore:.*only one label"
+)  # one class is kept: kappa is nan
 def test_archive_goes_through_to_table_6(archive):
-    """Two birds, two dogs, two aeroplanes: a teacher that says bird keeps the birds; students that say bird, and dog."""
+    """Two birds, two dogs, two aeroplanes: a teacher that says bird keeps the birds; students that
+    say bird, and dog.
+    """
     source = load_subset(archive)
     answers = predict(untrained(2, seed=0), source.pictures).argmax(1).numpy()
     assert answers.tolist() == [2] * 6
-    assert stats.scores(source.pictures.labels.numpy(), answers) == pytest.approx({"raw": 100 / 3, "balanced": 100 / 3, "kappa": 0})
+    assert stats.scores(source.pictures.labels.numpy(), answers) == pytest.approx(
+        {"raw": 100 / 3, "balanced": 100 / 3, "kappa": 0}
+    )
     kept = keep_correct(source, answers)
     assert kept.names == ("n02012849",) * 2
     labels, rows = kept.pictures.labels.numpy(), []
@@ -131,7 +156,9 @@ def test_archive_goes_through_to_table_6(archive):
     table = stats.summarise(pd.DataFrame(rows), "method", "balanced").set_index("method")
     assert table["mean"].to_dict() == pytest.approx({"student": 200 / 3, "kd": 100})
     assert table.n.tolist() == [3, 3]
-    low, high = stats.prediction_interval([row["balanced"] for row in rows if row["method"] == "student"])
+    low, high = stats.prediction_interval(
+        [row["balanced"] for row in rows if row["method"] == "student"]
+    )
     assert low < 0 < 100 < high  # three networks say little about a fourth
 
 
@@ -168,7 +195,9 @@ def test_archive_without_its_list_or_with_other_content_is_refused(archive):
     (archive / "map_clsloc.txt").write_text(order.splitlines()[0])
     assert "cannot read" in message(archive)
     (archive / "map_clsloc.txt").write_text(order)
-    (archive / "val_data").write_bytes(pickle.dumps({"data": np.zeros((2, 12288), np.uint8), "labels": [1, 2]}))
+    (archive / "val_data").write_bytes(
+        pickle.dumps({"data": np.zeros((2, 12288), np.uint8), "labels": [1, 2]})
+    )
     assert "uint8 (N, 3072)" in message(archive)
     (archive / "val_data").write_bytes(b"not a pickle")
     assert "cannot read" in message(archive)
@@ -184,12 +213,20 @@ def test_a_pickle_that_would_call_something_is_refused(archive, tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.skipif(not (SHARED / "data" / "imagenet-sample.tar.xz").exists(), reason=f"no {SHARED / 'data'}: set KDIG_SHARED")
+@pytest.mark.skipif(
+    not (SHARED / "data" / "imagenet-sample.tar.xz").exists(),
+    reason=f"no {SHARED / 'data'}: set KDIG_SHARED",
+)
 def test_sample_of_one_real_picture_a_class(tmp_path):
     with tarfile.open(SHARED / "data" / "imagenet-sample.tar.xz") as tar:
         tar.extractall(tmp_path, filter="data")
     source = load_subset(tmp_path / "imagenet-sample")
-    assert (len(source), source.missing, len(set(source.names)), source.complete) == (105, (), 105, False)
+    assert (len(source), source.missing, len(set(source.names)), source.complete) == (
+        105,
+        (),
+        105,
+        False,
+    )
     totals = published("s14_teacher_imagenet").query("cifar_class != 'total'").total
     assert (50 * np.bincount(source.pictures.labels, minlength=10) == totals.to_numpy()).all()
     mean = source.pictures.images.double().mean((0, 2, 3)) / 255
@@ -208,7 +245,9 @@ def test_stand_in_is_changed_unbalanced_and_labelled(digits):
     assert (source.pictures.images.float() - before.images[rows].float()).abs().mean() > 5
     assert not source.genuine
     assert "stand-in" in source.about
-    assert torch.equal(stand_in(digits.test, digits.classes).pictures.images, source.pictures.images)
+    assert torch.equal(
+        stand_in(digits.test, digits.classes).pictures.images, source.pictures.images
+    )
 
 
 def test_teacher_filter_keeps_what_the_teacher_gets_right(split):
@@ -225,14 +264,16 @@ def test_teacher_filter_keeps_what_the_teacher_gets_right(split):
 
 def test_parameters_give_the_ablations_runs_and_check_the_classes(tmp_path, monkeypatch, digits):
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
-    settings = params.check(params.ImageNetSubset, {"image_size": 8})
-    ablation = params.check(params.Ablation, {"image_size": 8})
+    settings = experiments.check(experiments.ImageNetSubset, {"image_size": 8})
+    ablation = experiments.check(experiments.Ablation, {"image_size": 8})
     assert {run.key for run in settings.runs("abc")} <= {run.key for run in ablation.runs("abc")}
     assert not settings.source().genuine
     with pytest.raises(KdigError, match="the classes are 0, 1, 2"):
-        params.check(params.ImageNetSubset, {"image_size": 8, "subset_root": str(tmp_path)}).source()
+        experiments.check(
+            experiments.ImageNetSubset, {"image_size": 8, "subset_root": str(tmp_path)}
+        ).source()
     with pytest.raises(KdigError, match="resize"):
-        params.check(params.ImageNetSubset, {"resize": "stretch"})
+        experiments.check(experiments.ImageNetSubset, {"resize": "stretch"})
 
 
 # rows: labels 0, 0, 0, 0, 2, 2; predicted as below: 3 of 4 and 1 of 2 right
@@ -255,16 +296,22 @@ def test_table_by_class_leaves_empty_classes_undefined():
     assert table.pictures.tolist() == [4, 0, 2, 6]
     assert table.accuracy.drop("b").tolist() == pytest.approx([75, 50, 100 * 4 / 6])
     assert table.loc["b", ["accuracy", "low", "high"]].isna().all()
-    assert table.loc["total", ["low", "high"]].tolist() == pytest.approx([30.0, 90.3], abs=0.1)  # Wilson, 4 of 6
+    assert table.loc["total", ["low", "high"]].tolist() == pytest.approx(
+        [30.0, 90.3], abs=0.1
+    )  # Wilson, 4 of 6
 
 
 def test_interval_over_pictures_is_that_of_the_binomial_and_narrows():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], [900, 100])
-    right = np.where(labels == 0, rng.permutation(1000) < 800, rng.permutation(1000) < 500).astype(float)
+    right = np.where(labels == 0, rng.permutation(1000) < 800, rng.permutation(1000) < 500).astype(
+        float
+    )
     low, high = stats.picture_interval(labels, right)
     shares = [right[labels == c].mean() for c in (0, 1)]
-    se = 100 * np.sqrt(sum(w**2 * s * (1 - s) / n for w, s, n in zip((0.9, 0.1), shares, (900, 100))))
+    se = 100 * np.sqrt(
+        sum(w**2 * s * (1 - s) / n for w, s, n in zip((0.9, 0.1), shares, (900, 100)))
+    )
     assert (high - low) / 2 == pytest.approx(1.96 * se, rel=0.1)
     balanced = stats.picture_interval(labels, right, balanced=True)
     assert balanced[1] - balanced[0] > high - low
@@ -272,10 +319,14 @@ def test_interval_over_pictures_is_that_of_the_binomial_and_narrows():
 
 
 def test_mcnemar_by_hand():
-    """Six pictures only the method gets right, one only the student: two-sided binomial p = 2 (1 + 7) / 2^7."""
+    """Six pictures only the method gets right, one only the student: two-sided binomial p = 2 (1 +
+    7) / 2^7.
+    """
     student = np.array([0] * 6 + [1] + [1] * 13, dtype=bool)
     method = np.array([1] * 6 + [0] + [1] * 13, dtype=bool)
-    row = stats.paired_outcomes({"student": student, "kd": method, "same": student.copy()}, "student").set_index("method")
+    row = stats.paired_outcomes(
+        {"student": student, "kd": method, "same": student.copy()}, "student"
+    ).set_index("method")
     assert row.loc["kd", ["only_this", "only_baseline", "n"]].tolist() == [6, 1, 20]
     assert row.loc["kd", "p"] == pytest.approx(2 * 8 / 2**7)
     assert row.loc["kd", "difference"] == pytest.approx(25.0)

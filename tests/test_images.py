@@ -1,4 +1,6 @@
-"""Folders of image files as people keep them: what is taken for an image of which class, and which pixels it has."""
+"""Folders of image files as people keep them: what is taken for an image of which class, and which
+pixels it has.
+"""
 
 import shutil
 from pathlib import Path
@@ -8,8 +10,8 @@ import pytest
 from PIL import Image
 
 from kdig import KdigError
-from kdig.data import load_dataset
-from kdig.images import decode, list_images
+from kdig.core.data import load_dataset
+from kdig.core.images import decode, list_images
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
@@ -18,7 +20,9 @@ def fill(folder: Path, count: int, suffix: str = "png", first: int = 0) -> None:
     """`count` images of noise, 12 pixels a side, none like another."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(first, first + count):
-        pixels = np.random.default_rng([i, *folder.name.encode()]).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        pixels = np.random.default_rng([i, *folder.name.encode()]).integers(
+            0, 256, (12, 12, 3), dtype=np.uint8
+        )
         Image.fromarray(pixels).save(folder / f"{i:03d}.{suffix}")
 
 
@@ -69,7 +73,9 @@ def test_folders_of_editors_and_systems_are_no_classes_and_hold_no_images(tree, 
     (tree / "train" / "pear" / "._000.png").write_bytes(b"\0\5\x16\7 no image")
     (tree / "train" / "pear" / "Thumbs.db").write_bytes(b"")
     (tree / "test" / "list.csv").write_bytes(b"")
-    fill(tree / "test" / "pear", 2, "avif", first=90) if ".avif" in Image.registered_extensions() else None
+    fill(
+        tree / "test" / "pear", 2, "avif", first=90
+    ) if ".avif" in Image.registered_extensions() else None
     capsys.readouterr()
     after = load(tree)
     assert (after.classes, after.fingerprint) == (before.classes, before.fingerprint)
@@ -117,25 +123,36 @@ def test_linked_class_folders_and_files_are_images_like_others(tree, tmp_path):
 @pytest.mark.parametrize("cached", [False, True])
 def test_broken_link_is_named_in_one_line(tree, tmp_path, cached):
     (tree / "train" / "pear" / "900.png").symlink_to(tmp_path / "not-fetched")
-    with pytest.raises(KdigError, match=r"900\.png: it is a broken link to .*not-fetched; fetch") as error:
+    with pytest.raises(
+        KdigError, match=r"900\.png: it is a broken link to .*not-fetched; fetch"
+    ) as error:
         load(tree, cache=tmp_path / "cache" if cached else None)
     one_line(error)
 
 
 def test_image_with_too_many_pixels_is_named_with_the_limit(tree, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)
-    with pytest.raises(KdigError, match=r"apple/000\.png: .*144 pixels.*120 pixels; make it smaller") as error:
+    with pytest.raises(
+        KdigError, match=r"apple/000\.png: .*144 pixels.*120 pixels; make it smaller"
+    ) as error:
         load(tree)
     one_line(error)
 
 
-BROKEN = {"empty": b"", "pointer": b"version https://git-lfs", "page": b"<html>", "cut": b"\x89PNG\r\n\x1a\n\0\0\0\xffIHDR"}
+BROKEN = {
+    "empty": b"",
+    "pointer": b"version https://git-lfs",
+    "page": b"<html>",
+    "cut": b"\x89PNG\r\n\x1a\n\0\0\0\xffIHDR",
+}
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 def test_file_that_is_no_image_is_named_in_one_line(tree, content):
     (tree / "train" / "pear" / "900.png").write_bytes(content)
-    with pytest.raises(KdigError, match=r"cannot decode .*900\.png: .*; replace or remove the file") as error:
+    with pytest.raises(
+        KdigError, match=r"cannot decode .*900\.png: .*; replace or remove the file"
+    ) as error:
         load(tree)
     one_line(error)
 
@@ -143,7 +160,10 @@ def test_file_that_is_no_image_is_named_in_one_line(tree, content):
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_image_is_turned_as_its_exif_orientation_says(tmp_path, suffix):
     pixels = np.zeros((8, 8, 3), dtype=np.uint8)
-    pixels[:, :4] = 255  # stored bright at the left; a viewer turns it by 90 degrees and shows it bright at the top
+    pixels[:, :4] = (
+        # stored bright at the left; a viewer turns it by 90 degrees and shows it bright at the top
+        255
+    )
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(pixels).save(tmp_path / f"x.{suffix}", exif=exif)
@@ -161,7 +181,9 @@ def test_what_is_transparent_is_white(tmp_path):
     palette.putpixel((1, 0), 1)
     palette.save(tmp_path / "palette.png", transparency=1)
     palette.save(tmp_path / "palette.gif", transparency=1)
-    Image.fromarray(np.array([[[90, 255], [90, 0]]], dtype=np.uint8), "LA").save(tmp_path / "grey.png")
+    Image.fromarray(np.array([[[90, 255], [90, 0]]], dtype=np.uint8), "LA").save(
+        tmp_path / "grey.png"
+    )
     for name in ("alpha.png", "palette.png", "palette.gif"):
         assert decode([tmp_path / name])[0, :, 0].T.tolist() == [list(RED), list(WHITE)], name
     assert decode([tmp_path / "grey.png"])[0, :, 0].T.tolist() == [[90] * 3, list(WHITE)]
@@ -178,8 +200,13 @@ def test_half_transparent_is_mixed_with_white_and_opaque_is_as_it_was(tmp_path):
 
 
 def test_digests_are_those_of_the_image_at_its_full_size(tree):
-    """The same files are one data set at every size, and two images that only look alike when small are two."""
-    small, large = load_dataset("folder", tree, image_size=8), load_dataset("folder", tree, image_size=12)
+    """The same files are one data set at every size, and two images that only look alike when small
+    are two.
+    """
+    small, large = (
+        load_dataset("folder", tree, image_size=8),
+        load_dataset("folder", tree, image_size=12),
+    )
     assert small.fingerprint == large.fingerprint
     assert small.train.ids == large.train.ids
     victim = tree / "train" / "apple" / "000.png"

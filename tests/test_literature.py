@@ -1,4 +1,6 @@
-"""Recomputations of the literature review against small computations by other means, and the notebook's promises."""
+"""Recomputations of the literature review against small computations by other means, and the
+notebook's promises.
+"""
 
 import re
 import subprocess
@@ -12,7 +14,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from kdig import literature, paper
+from kdig import paper
+from kdig.paper import literature
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "01_literature_review.ipynb"
@@ -26,12 +29,58 @@ def table():
 @pytest.fixture
 def four():
     """Four printed rows: sound; wrong change and factor; without parameter counts; factor zero."""
-    names = ["article", "year", "dataset", "teacher_model", "teacher_params", "student_model", "student_params", "teacher_acc"]
-    names += ["student_baseline_acc", "student_distilled_acc", "compression_factor", "is_training_accuracy"]
+    names = [
+        "article",
+        "year",
+        "dataset",
+        "teacher_model",
+        "teacher_params",
+        "student_model",
+        "student_params",
+        "teacher_acc",
+    ]
+    names += [
+        "student_baseline_acc",
+        "student_distilled_acc",
+        "compression_factor",
+        "is_training_accuracy",
+    ]
     names += ["delta_acc_as_printed", "relative_delta_as_printed", "note"]
     printed = [
-        ("A", 2018, "MARKET-1501", "t", "2.00M", "s", "500k", 90.0, 80.0, 85.0, 4.0, 0, -5.0, 50.0, None),
-        ("A", 2018, "Market1501", "t", "2.00M", "s", "0.2M", 90.0, 88.0, 87.0, 20.0, 0, 3.0, -50.0, "left out of Table 2 inputs"),
+        (
+            "A",
+            2018,
+            "MARKET-1501",
+            "t",
+            "2.00M",
+            "s",
+            "500k",
+            90.0,
+            80.0,
+            85.0,
+            4.0,
+            0,
+            -5.0,
+            50.0,
+            None,
+        ),
+        (
+            "A",
+            2018,
+            "Market1501",
+            "t",
+            "2.00M",
+            "s",
+            "0.2M",
+            90.0,
+            88.0,
+            87.0,
+            20.0,
+            0,
+            3.0,
+            -50.0,
+            "left out of Table 2 inputs",
+        ),
         ("B", 2019, "X", "t", None, "s", None, 70.0, None, 71.0, 9.0, 1, 1.0, None, None),
         ("B", 2019, "X", "t", "1.0M", "s", "1.0M", 70.0, 60.0, 69.0, 0.0, 0, -1.0, 91.0, None),
     ]
@@ -39,7 +88,13 @@ def four():
 
 
 @pytest.mark.parametrize(
-    ("text", "value", "half"), [("155.21k", 155_210, 5), ("2.25M", 2_250_000, 5_000), ("21M", 21e6, 5e5), ("73k", 73_000, 500)]
+    ("text", "value", "half"),
+    [
+        ("155.21k", 155_210, 5),
+        ("2.25M", 2_250_000, 5_000),
+        ("21M", 21e6, 5e5),
+        ("73k", 73_000, 500),
+    ],
 )
 def test_parameter_counts_and_their_rounding_are_read(text, value, half):
     assert literature.parameters(text) == (pytest.approx(value), pytest.approx(half))
@@ -60,8 +115,17 @@ def test_rows_that_do_not_follow_are_found(four):
 def test_data_sets_are_summarised_as_by_hand(four):
     summary = literature.by_dataset(four).set_index("slug")
     market = summary.loc["market1501"]
-    assert (market.delta_mean, market.delta_median, market.cf_mean, market["rows"], market.articles) == (-1.0, -1.0, 12.0, 2, 1)
-    assert literature.by_dataset(four, "delta").set_index("slug").loc["market1501", "delta_mean"] == -4.0
+    assert (
+        market.delta_mean,
+        market.delta_median,
+        market.cf_mean,
+        market["rows"],
+        market.articles,
+    ) == (-1.0, -1.0, 12.0, 2, 1)
+    assert (
+        literature.by_dataset(four, "delta").set_index("slug").loc["market1501", "delta_mean"]
+        == -4.0
+    )
     means = literature.means(four).set_index("rows")
     assert means.factor.tolist() == pytest.approx([33 / 4, 33 / 4, 11])
     assert len(literature.selections(four)["without four rows"]) == 3
@@ -74,7 +138,9 @@ def test_correlations_agree_with_numpy():
     pearson = literature.correlate(factor, delta, "Pearson")
     r = np.corrcoef(factor, delta)[0, 1]
     z = np.arctanh(r) + np.array([-1, 1]) * 1.959964 / np.sqrt(27)
-    assert (pearson["r"], pearson["low"], pearson["high"]) == pytest.approx((r, *np.tanh(z)), rel=1e-5)
+    assert (pearson["r"], pearson["low"], pearson["high"]) == pytest.approx(
+        (r, *np.tanh(z)), rel=1e-5
+    )
     assert pearson["p"] == pytest.approx(literature.p_of_r(r, 30))
     assert literature.correlate(factor, delta, "Pearson, log factor")["r"] == pytest.approx(
         np.corrcoef(np.log(factor), delta)[0, 1]
@@ -92,7 +158,10 @@ def test_printed_rows_give_what_the_notebook_says(table):
     assert (len(table), table.article.nunique(), table.cf.notna().sum()) == (60, 15, 57)
     assert table.cf.mean() == pytest.approx(11.41, abs=0.005)
     assert table.distilled_acc[table.cf.notna()].mean() == pytest.approx(83.46, abs=0.005)
-    follow = [check(table).follows for check in (literature.check_deltas, literature.check_relative, literature.check_factors)]
+    follow = [
+        check(table).follows
+        for check in (literature.check_deltas, literature.check_relative, literature.check_factors)
+    ]
     assert [(int(f.sum()), len(f)) for f in follow] == [(56, 60), (40, 41), (44, 56)]
     twice = literature.selections(table)["without four rows, one row twice"]
     met = literature.cells_met(paper.published("table2_dataset_summary"), twice, "delta_printed")
@@ -112,20 +181,33 @@ def test_interactive_figure_tells_every_row_and_runs_nothing(table):
 
 
 def test_review_needs_no_torch():
-    code = "import kdig.literature, kdig.settings, kdig.paper, sys; assert 'torch' not in sys.modules"
+    code = (
+        "import kdig.paper.literature, kdig.study.settings, kdig.paper, sys; assert 'torch' not in"
+        " sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_every_claim_of_the_review_has_its_fact(tmp_path, monkeypatch):
-    """The notebook's code cells, run as a script on the package, leave the facts that the claims name."""
+    """The notebook's code cells, run as a script on the package, leave the facts that the claims
+    name.
+    """
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
-    cells = [cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
-    done = subprocess.run([sys.executable, "-c", "\n\n".join(cells)], cwd=ROOT, capture_output=True, text=True)
+    cells = [
+        cell.source
+        for cell in nbformat.read(NOTEBOOK, as_version=4).cells
+        if cell.cell_type == "code"
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n\n".join(cells)], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     facts = pd.read_csv(tmp_path / "demo" / "facts" / "01_literature_review.csv")
     claims = paper.claims()
     needed = set(claims[claims.notebook == "01_literature_review"].fact)
     assert needed <= set(facts.fact)
-    assert {f"table2_{name}_articles" for name in ("cifar10", "mnist", "tinyimagenet")} <= set(facts.fact)
+    assert {f"table2_{name}_articles" for name in ("cifar10", "mnist", "tinyimagenet")} <= set(
+        facts.fact
+    )
     assert facts.fact.is_unique
     assert facts.value.notna().all()

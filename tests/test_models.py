@@ -9,8 +9,8 @@ from scipy.stats import binom
 from torchvision.transforms import v2
 
 from kdig import KdigError
-from kdig.data import load_dataset
-from kdig.models import (
+from kdig.core.data import load_dataset
+from kdig.core.networks import (
     LEVELS,
     AttentionTap,
     Normalise,
@@ -25,9 +25,9 @@ from kdig.models import (
     state_hash,
     student,
 )
+from kdig.core.runs import Workspace
+from kdig.core.training import accuracy, predict
 from kdig.paper import published
-from kdig.runs import Workspace
-from kdig.training import accuracy, predict
 
 RELEASED = sorted((SHARED / "weights").glob("*.pt"))
 
@@ -95,7 +95,13 @@ def test_both_released_layouts_load_strictly(tmp_path, split_layout):
             if kind != "features":
                 return name
             i = int(index)
-            head = f"front_layers.{i}" if i < 9 else "middle_layer" if i == 9 else f"end_layers.{i - 10}"
+            head = (
+                f"front_layers.{i}"
+                if i < 9
+                else "middle_layer"
+                if i == 9
+                else f"end_layers.{i - 10}"
+            )
             return ".".join([head, *rest])
 
         state = {rename(name): value for name, value in state.items()}
@@ -108,9 +114,15 @@ def test_both_released_layouts_load_strictly(tmp_path, split_layout):
     [
         lambda state: {f"module.{name}": value for name, value in state.items()},
         lambda state: {f"student.{name}": value for name, value in state.items()},
-        lambda state: {"module.teacher.x": torch.ones(2), **{f"module.student.{name}": value for name, value in state.items()}},
+        lambda state: {
+            "module.teacher.x": torch.ones(2),
+            **{f"module.student.{name}": value for name, value in state.items()},
+        },
         lambda state: {"epoch": 3, "state_dict": state},
-        lambda state: {"acc": 91.0, "model": {f"module.{name}": value for name, value in state.items()}},
+        lambda state: {
+            "acc": 91.0,
+            "model": {f"module.{name}": value for name, value in state.items()},
+        },
     ],
     ids=["module", "student", "teacher beside it", "state_dict", "model"],
 )
@@ -178,16 +190,24 @@ def sample(tmp_path_factory):
     root = tmp_path_factory.mktemp("sample")
     with tarfile.open(SHARED / "data" / "cifar10-test.tar.gz") as tar:
         names = sorted(name for name in tar.getnames() if name.endswith(".png"))
-        chosen = [name for _, group in itertools.groupby(names, key=os.path.dirname) for name in list(group)[:30]]
+        chosen = [
+            name
+            for _, group in itertools.groupby(names, key=os.path.dirname)
+            for name in list(group)[:30]
+        ]
         tar.extractall(root, [tar.getmember(name) for name in chosen], filter="data")
-    (root / "cifar10" / "train").symlink_to(root / "cifar10" / "test")  # only the test images are needed
+    (root / "cifar10" / "train").symlink_to(
+        root / "cifar10" / "test"
+    )  # only the test images are needed
     return load_dataset("cifar10", root).test
 
 
 @pytest.mark.skipif(not RELEASED, reason="the released checkpoints are not on this machine")
 @pytest.mark.parametrize("path", RELEASED, ids=lambda path: path.stem)
 def test_released_students_score_what_their_authors_recorded(path, sample):
-    """On 300 images: within the range of the right answers that the recorded accuracy gives all but once in 10,000 times."""
+    """On 300 images: within the range of the right answers that the recorded accuracy gives all but
+    once in 10,000 times.
+    """
     assert len(sample) == 300
     net = load_released_checkpoint(path).to(memory_format=torch.channels_last)
     right = round(accuracy(predict(net, sample), sample.labels) * 3)
@@ -196,7 +216,9 @@ def test_released_students_score_what_their_authors_recorded(path, sample):
 
 
 def test_resnet20_is_the_one_of_its_paper():
-    """0.27 million parameters in 19 convolutions and a linear layer (He et al. 2016, Table 6), and two 1x1 shortcuts here."""
+    """0.27 million parameters in 19 convolutions and a linear layer (He et al. 2016, Table 6), and
+    two 1x1 shortcuts here.
+    """
     net = ResNet20()
     assert (count_parameters(net), count_layers(net)) == (272_474, 22)
     assert net(torch.rand(2, 3, 32, 32)).shape == (2, 10)
@@ -207,7 +229,9 @@ def test_resnet20_is_the_one_of_its_paper():
 def test_rivals_have_the_students_size(rival):
     wanted = count_parameters(student(2))
     width = equal_width(rival, wanted)
-    assert wanted <= count_parameters(build(0, 10, width, rival)) < 1.1 * wanted  # channels come in eights
+    assert (
+        wanted <= count_parameters(build(0, 10, width, rival)) < 1.1 * wanted
+    )  # channels come in eights
     assert count_parameters(build(0, 10, width - 0.01, rival)) < wanted
 
 

@@ -1,13 +1,17 @@
-"""Runs on random subsets: what paired runs share, and the statistics of pairs, against formulas, simulations and hand counts."""
+"""Runs on random subsets: what paired runs share, and the statistics of pairs, against formulas,
+simulations and hand counts.
+"""
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats as scipy_stats
 
-from kdig import KdigError, params, stats
-from kdig.runs import METHODS, Run, Workspace, starting_points, train, untrained
-from kdig.training import Recipe
+from kdig import KdigError
+from kdig.core.runs import METHODS, Run, Workspace, starting_points, train, untrained
+from kdig.core.training import Recipe
+from kdig.measure import stats
+from kdig.study import experiments
 
 
 @pytest.fixture
@@ -17,11 +21,23 @@ def rng():
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory, digits):
-    """Weights of a hardly trained teacher and the workspace that they lie in: who starts where does not depend on what it knows."""
+    """Weights of a hardly trained teacher and the workspace that they lie in: who starts where does
+    not depend on what it knows.
+    """
     workspace = Workspace(tmp_path_factory.mktemp("teacher"))
     recipe = Recipe(epochs=1, normalise=True)
-    shape = {"image_size": 8, "train_images": 60, "test_images": 20, "level": 0, "width": 0.25, "padding": 1, "flip": False}
-    result = train(Run(dataset="digits", data=digits.fingerprint, recipe=recipe, **shape), workspace)
+    shape = {
+        "image_size": 8,
+        "train_images": 60,
+        "test_images": 20,
+        "level": 0,
+        "width": 0.25,
+        "padding": 1,
+        "flip": False,
+    }
+    result = train(
+        Run(dataset="digits", data=digits.fingerprint, recipe=recipe, **shape), workspace
+    )
     return result.weights, workspace
 
 
@@ -31,10 +47,21 @@ def start(make_run, teacher):
     weights = {"alpha": 0.5, "probability": 0.5, "gamma": 0.8}
 
     def digests(method, i, **changes):
-        chosen = {name: weights[name] for name in METHODS[method]}
-        chosen |= {"pairing": "released"} if chosen else {}  # static logits of such a teacher would be refused
-        run = make_run(teacher=teacher[0], share=0.8, split_seed=i, seed=i, **chosen, **{"train_images": 60, **changes})
-        return starting_points([run], teacher[1]).iloc[0][["pictures", "weights", "order"]].to_dict()
+        chosen = {name: weights[name] for name in METHODS[method].weights}
+        chosen |= (
+            {"pairing": "released"} if chosen else {}
+        )  # static logits of such a teacher would be refused
+        run = make_run(
+            teacher=teacher[0],
+            share=0.8,
+            split_seed=i,
+            seed=i,
+            **chosen,
+            **{"train_images": 60, **changes},
+        )
+        return (
+            starting_points([run], teacher[1]).iloc[0][["pictures", "weights", "order"]].to_dict()
+        )
 
     return digests
 
@@ -44,7 +71,10 @@ def test_run_i_of_every_method_starts_from_the_same_and_other_runs_do_not(start)
     starts = {(method, i): start(method, i) for method in methods for i in (0, 1)}
     for i in (0, 1):
         assert all(starts[method, i] == starts["student", i] for method in methods)
-    assert all(starts["student", 0][name] != starts["student", 1][name] for name in ("pictures", "weights", "order"))
+    assert all(
+        starts["student", 0][name] != starts["student", 1][name]
+        for name in ("pictures", "weights", "order")
+    )
 
 
 def test_a_starting_point_sees_each_thing_that_can_differ(start):
@@ -68,24 +98,29 @@ def test_training_starts_from_the_weights_of_untrained(make_run, workspace):
 
 def test_the_notebooks_runs_are_paired_by_their_specification(tmp_path, monkeypatch):
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
-    settings = params.check(params.MonteCarlo, {"repetitions": 5, "train_images": 100})
+    settings = experiments.check(experiments.MonteCarlo, {"repetitions": 5, "train_images": 100})
     runs = settings.runs("abc")
     assert len(runs) == 20
     assert all(run.seed == run.split_seed and run.share == 0.8 for run in runs)
     assert len({run.key for run in runs}) == 20
     with pytest.raises(KdigError, match="repetitions"):
-        params.check(params.MonteCarlo, {"repetitions": 3})
+        experiments.check(experiments.MonteCarlo, {"repetitions": 3})
 
 
 def test_sd_interval_by_hand_and_by_its_coverage(rng):
     # chi-square quantiles at 9 degrees of freedom: 19.0228 and 2.7004
-    assert stats.sd_interval(2.0, 9) == pytest.approx((2 * (9 / 19.0228) ** 0.5, 2 * (9 / 2.7004) ** 0.5), rel=1e-4)
+    assert stats.sd_interval(2.0, 9) == pytest.approx(
+        (2 * (9 / 19.0228) ** 0.5, 2 * (9 / 2.7004) ** 0.5), rel=1e-4
+    )
     intervals = [stats.sd_interval(x.std(ddof=1), 9) for x in rng.normal(size=(1_000, 10))]
     assert np.mean([low < 1 < high for low, high in intervals]) == pytest.approx(0.95, abs=0.02)
 
 
 def test_median_interval_is_between_sorted_values():
-    """Of eight values the least and greatest enclose the median with 1 - 2/2^8 = 99.2 %; the next two with 93 %: too little."""
+    """Of eight values the least and greatest enclose the median with 1 - 2/2^8 = 99.2 %.
+
+    The next two with 93 %: too little.
+    """
     assert stats.median_interval([3, 1, 4, 8, 5, 9, 2, 6]) == (1, 9)
     assert stats.median_interval(range(6)) == (0, 5)
     assert all(np.isnan(stats.median_interval(range(5))))
@@ -97,7 +132,9 @@ def paired_normal(rng, ratio, correlation, shape):
 
 
 def test_pitman_morgan_is_the_test_of_morgans_t(rng):
-    """t = (F - 1) sqrt(n - 2) / (2 sqrt(F (1 - r^2))), the form in which the test is usually printed."""
+    """t = (F - 1) sqrt(n - 2) / (2 sqrt(F (1 - r^2))), the form in which the test is usually
+    printed.
+    """
     x, y = paired_normal(rng, 2.0, 0.7, 12)
     found = stats.pitman_morgan(x, y)
     f, r = x.var(ddof=1) / y.var(ddof=1), np.corrcoef(x, y)[0, 1]
@@ -108,7 +145,9 @@ def test_pitman_morgan_is_the_test_of_morgans_t(rng):
 
 
 def test_pitman_morgan_interval_ends_where_the_test_turns(rng):
-    """The interval holds the ratios that are not rejected: at each end, p of x against y scaled to it is 0.05."""
+    """The interval holds the ratios that are not rejected: at each end, p of x against y scaled to
+    it is 0.05.
+    """
     x, y = paired_normal(rng, 1.5, 0.5, 20)
     found = stats.pitman_morgan(x, y)
     for end in (found.low, found.high):
@@ -116,16 +155,23 @@ def test_pitman_morgan_interval_ends_where_the_test_turns(rng):
 
 
 def test_pitman_morgan_keeps_its_level_where_f_does_not(rng):
-    """Equal variances, correlation 0.8: rejected at 0.05 in 5 % of 800 samples; F supposes independence and rejects less."""
+    """Equal variances, correlation 0.8: rejected at 0.05 in 5 % of 800 samples; F supposes
+    independence and rejects less.
+    """
     x, y = paired_normal(rng, 1.0, 0.8, (800, 15))
     rejected = np.mean([stats.pitman_morgan(a, b).p < 0.05 for a, b in zip(x, y)])
     assert rejected == pytest.approx(0.05, abs=0.02)
     f = x.var(axis=1, ddof=1) / y.var(axis=1, ddof=1)
-    assert np.mean(2 * np.minimum(scipy_stats.f.cdf(f, 14, 14), scipy_stats.f.sf(f, 14, 14)) < 0.05) < 0.02
+    assert (
+        np.mean(2 * np.minimum(scipy_stats.f.cdf(f, 14, 14), scipy_stats.f.sf(f, 14, 14)) < 0.05)
+        < 0.02
+    )
 
 
 def test_bootstrap_difference_resamples_pairs(rng):
-    """Runs that share 10 points of spread and differ by 1: the pairs' interval is narrow; that of shuffled pairs is not."""
+    """Runs that share 10 points of spread and differ by 1: the pairs' interval is narrow; that of
+    shuffled pairs is not.
+    """
     shared = 10 * rng.normal(size=30)
     x, y = shared + 1 + 0.1 * rng.normal(size=30), shared
     low, high = stats.bootstrap_difference(x, y, resamples=2_000)
@@ -146,7 +192,11 @@ def test_bootstrap_difference_is_bca_by_hand():
     acceleration = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)
     ends = []
     for z in scipy_stats.norm.ppf([0.025, 0.975]):
-        ends.append(np.quantile(means, scipy_stats.norm.cdf(bias + (bias + z) / (1 - acceleration * (bias + z)))))
+        ends.append(
+            np.quantile(
+                means, scipy_stats.norm.cdf(bias + (bias + z) / (1 - acceleration * (bias + z)))
+            )
+        )
     assert (low, high) == pytest.approx(ends, abs=0.03)
     assert high - x.mean() > x.mean() - low  # skewed as the values are
 
@@ -156,7 +206,11 @@ def test_mcnemar_by_hand():
     first = np.array([1, 1, 1, 1, 1, 1, 1, 0, 0, 0], dtype=bool)
     second = np.array([1, 1, 0, 0, 0, 0, 0, 1, 0, 0], dtype=bool)
     found = stats.compare_answers(first, second)
-    assert (found["only_first"], found["only_second"], found["difference"]) == (5, 1, pytest.approx(40))
+    assert (found["only_first"], found["only_second"], found["difference"]) == (
+        5,
+        1,
+        pytest.approx(40),
+    )
     assert found["p"] == pytest.approx(14 / 64)
     half = 1.959964 * 10 * (6 - 16 / 10) ** 0.5
     assert (found["low"], found["high"]) == pytest.approx((40 - half, 40 + half), rel=1e-5)

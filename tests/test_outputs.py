@@ -12,9 +12,9 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from kdig.outputs import Outputs
-from kdig.report import build_report
-from kdig.settings import Settings, check
+from kdig.study.outputs import Outputs
+from kdig.study.report import build_report
+from kdig.study.settings import Settings, check
 
 ROOT = Path(__file__).parents[1]
 CAPTION = "Accuracy (%) & <all> of it."
@@ -33,13 +33,19 @@ def shell(tmp_path, monkeypatch):
 
 def test_tables_are_shown_with_their_caption_and_derived_frames_without_one(shell, tmp_path):
     data = pd.DataFrame({"a": [1.5, 2.5]})
-    html = shell.display_formatter.format(Outputs(tmp_path).table(data, "t", CAPTION))[0]["text/html"]
+    html = shell.display_formatter.format(Outputs(tmp_path).table(data, "t", CAPTION))[0][
+        "text/html"
+    ]
     assert "Accuracy (%) &amp; &lt;all&gt; of it." in html
     assert "2.5" in html
-    assert "Accuracy" not in shell.display_formatter.format(data)[0]["text/html"], "the notebook's own frame has no caption"
+    assert "Accuracy" not in shell.display_formatter.format(data)[0]["text/html"], (
+        "the notebook's own frame has no caption"
+    )
 
 
-@pytest.mark.parametrize("data", [pd.DataFrame(), pd.DataFrame(columns=["a"]), pd.DataFrame(index=range(2))])
+@pytest.mark.parametrize(
+    "data", [pd.DataFrame(), pd.DataFrame(columns=["a"]), pd.DataFrame(index=range(2))]
+)
 def test_a_table_without_rows_or_columns_can_be_read_by_the_report(tmp_path, data):
     out = Outputs(tmp_path)
     out.table(data, "t", "A caption.")
@@ -65,22 +71,34 @@ def test_outside_of_a_notebook_nothing_is_shown(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("source", sorted([*ROOT.glob("kdig/*.py"), *ROOT.glob("benchmarks/*.py")]), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "source",
+    sorted([*ROOT.rglob("kdig/**/*.py"), *ROOT.glob("benchmarks/*.py")]),
+    ids=lambda path: path.name,
+)
 def test_text_is_read_and_written_as_utf_8_whatever_the_locale(source):
     """The linter's rule sees a call on `Path(...)` only, not one on a variable."""
-    for call in (node for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)):
+    for call in (
+        node
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    ):
         text = ast.unparse(call)
-        reads = ast.unparse(call.func).endswith(("read_text", "write_text", "open")) and not text.startswith(
-            ("Image.open", "os.open")
+        reads = ast.unparse(call.func).endswith(
+            ("read_text", "write_text", "open")
+        ) and not text.startswith(("Image.open", "os.open"))
+        binary = any(
+            isinstance(given, ast.Constant) and "b" in str(given.value) for given in call.args
         )
-        binary = any(isinstance(given, ast.Constant) and "b" in str(given.value) for given in call.args)
-        assert not reads or binary or "encoding='utf-8'" in text, f"{source.name}, line {call.lineno}: {text}"
+        assert not reads or binary or "encoding='utf-8'" in text, (
+            f"{source.name}, line {call.lineno}: {text}"
+        )
 
 
 def test_captions_of_any_script_are_kept_where_the_locale_cannot_write_them(tmp_path):
     code = """if True:
         import pandas as pd, pathlib, sys
-        from kdig.outputs import Outputs
+        from kdig.study.outputs import Outputs
         out = Outputs(pathlib.Path(sys.argv[1]))
         out.table(pd.DataFrame({"a": ["chat noir \\u00e9"]}), "t", "Classes: \\u732b \\u00e9")
     """

@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
-from kdig.outputs import Outputs
 from kdig.paper import FAILED, RULES, VERDICTS, claims, decide, published
-from kdig.report import build_report
+from kdig.study.outputs import Outputs
+from kdig.study.report import build_report
 
 CLAIM = {
     "id": "x",
@@ -44,13 +44,23 @@ CASES = [
     ("interval", 0.0, {"low": 1.9, "high": 2.1}, {"low": 2.1, "high": 2.3}),
     ("at_least", 0.1, {"value": 1.95}, {"value": 1.8}),
     ("at_most", 0.1, {"value": 2.05}, {"value": 2.2}),
-    ("not_below", 0.1, {"value": 1.8, "low": 1.6, "high": 1.95}, {"value": 1.8, "low": 1.7, "high": 1.85}),
+    (
+        "not_below",
+        0.1,
+        {"value": 1.8, "low": 1.6, "high": 1.95},
+        {"value": 1.8, "low": 1.7, "high": 1.85},
+    ),
     ("within", 0.1, {"low": 1.95, "high": 2.1}, {"low": 1.95, "high": 2.2}),
     ("within", 0.1, {"low": 1.95, "high": 2.1}, {"low": 1.8, "high": 2.05}),
     ("above_zero", 0.0, {"low": 0.1, "high": 0.3}, {"low": -0.1, "high": 0.3}),
     ("above_zero", 0.0, {"low": 0.1, "high": 0.3, "p": 0.01}, {"low": 0.1, "high": 0.3, "p": 0.06}),
     ("significant", 0.05, {"p": 0.01}, {"p": 0.2}),
-    ("significant", 0.05, {"p": 0.01, "low": 0.1, "high": 0.3}, {"p": 0.01, "low": -0.3, "high": -0.1}),
+    (
+        "significant",
+        0.05,
+        {"p": 0.01, "low": 0.1, "high": 0.3},
+        {"p": 0.01, "low": -0.3, "high": -0.1},
+    ),
     ("not_significant", 0.05, {"p": 0.2}, {"p": 0.01}),
 ]
 
@@ -67,7 +77,13 @@ def test_every_rule_is_tested():
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"), [("paper", "reproduced"), ("retest", "reproduced"), ("result", "not run"), ("measurement", "not run")]
+    ("kind", "expected"),
+    [
+        ("paper", "reproduced"),
+        ("retest", "reproduced"),
+        ("result", "not run"),
+        ("measurement", "not run"),
+    ],
 )
 def test_other_data_decide_only_what_needs_no_training(kind, expected):
     assert verdict(kind, "equal", 0.1, comparable=False) == expected
@@ -80,7 +96,8 @@ def test_fewer_runs_than_the_papers_decide_no_result():
 
 
 @pytest.mark.parametrize(
-    ("rule", "fact"), [("interval", {"low": float("nan"), "high": 1.0}), ("not_significant", {"p": float("nan")})]
+    ("rule", "fact"),
+    [("interval", {"low": float("nan"), "high": 1.0}), ("not_significant", {"p": float("nan")})],
 )
 def test_number_that_could_not_be_computed_decides_nothing(rule, fact):
     assert verdict("paper", rule, 0.05, **fact) == "not run"
@@ -98,7 +115,12 @@ def test_claims_table_is_sound():
     assert table.id.is_unique
     assert set(table.rule) <= set(RULES)
     assert set(table.kind) <= set(FAILED)
-    assert table[["where", "section", "statement", "value", "notebook", "fact", "tolerance"]].notna().all().all()
+    assert (
+        table[["where", "section", "statement", "value", "notebook", "fact", "tolerance"]]
+        .notna()
+        .all()
+        .all()
+    )
 
 
 def test_published_tables_can_be_read():
@@ -114,10 +136,18 @@ def test_every_table_and_figure_of_the_paper_is_accounted_for():
 
 
 def test_report_stands_alone_and_escapes_its_texts(tmp_path, monkeypatch):
-    import kdig.report
+    import kdig.study.report
 
-    claim = {**CLAIM, "statement": "<script>alert(1)</script>", "kind": "paper", "rule": "equal", "tolerance": 0.1}
-    monkeypatch.setattr(kdig.report, "claims", lambda: pd.DataFrame([claim, {**claim, "id": "y", "fact": "g"}]))
+    claim = {
+        **CLAIM,
+        "statement": "<script>alert(1)</script>",
+        "kind": "paper",
+        "rule": "equal",
+        "tolerance": 0.1,
+    }
+    monkeypatch.setattr(
+        kdig.report, "claims", lambda: pd.DataFrame([claim, {**claim, "id": "y", "fact": "g"}])
+    )
     out = Outputs(tmp_path)
     out.facts("04_ablation", "digits", False, [{"fact": "f", "value": 2.0}])
     out.table(pd.DataFrame({"a": [1.0]}), "t", "A caption & more.")
@@ -132,7 +162,10 @@ def test_report_stands_alone_and_escapes_its_texts(tmp_path, monkeypatch):
 
 def test_a_fact_can_say_for_itself_what_it_was_measured_on_and_whether_that_decides(tmp_path):
     out = Outputs(tmp_path)
-    rows = [{"fact": "a", "value": 1.0}, {"fact": "b", "value": 2.0, "data": "noise on a CPU", "comparable": True}]
+    rows = [
+        {"fact": "a", "value": 1.0},
+        {"fact": "b", "value": 2.0, "data": "noise on a CPU", "comparable": True},
+    ]
     written = out.facts("05_compression", "digits", False, rows).set_index("fact")
     assert written.comparable.tolist() == [False, True]
     assert written.data.tolist() == ["digits", "noise on a CPU"]
@@ -143,13 +176,23 @@ def test_a_fact_can_say_for_itself_what_it_was_measured_on_and_whether_that_deci
 
 def test_a_fact_that_does_not_decide_says_why_in_its_own_words(tmp_path):
     out = Outputs(tmp_path)
-    rows = [{"fact": "a", "value": 2.0}, {"fact": "b", "value": 2.0, "comparable": False, "reason": "another measure"}]
-    rows += [{"fact": "c", "value": 2.0, "comparable": False}, {"fact": "d", "value": 2.0, "comparable": True}]
+    rows = [
+        {"fact": "a", "value": 2.0},
+        {"fact": "b", "value": 2.0, "comparable": False, "reason": "another measure"},
+    ]
+    rows += [
+        {"fact": "c", "value": 2.0, "comparable": False},
+        {"fact": "d", "value": 2.0, "comparable": True},
+    ]
     out.facts("04_ablation", "digits", False, rows, reason="the teacher differs")
     claim = {**CLAIM, "kind": "result", "rule": "equal", "tolerance": 0.1, "n": None}
-    decided = decide(pd.DataFrame([{**claim, "fact": name} for name in "abcd"]), out.all_facts()).set_index("fact")
+    decided = decide(
+        pd.DataFrame([{**claim, "fact": name} for name in "abcd"]), out.all_facts()
+    ).set_index("fact")
     assert decided.verdict.tolist() == ["not run"] * 3 + ["reproduced"]
     assert decided.evidence["a"].endswith("; the teacher differs")
     assert decided.evidence["b"].endswith("; another measure")
-    assert decided.evidence["c"].endswith("; not the paper's data and settings, so a demonstration only")
+    assert decided.evidence["c"].endswith(
+        "; not the paper's data and settings, so a demonstration only"
+    )
     assert decided.evidence["d"] == "2"

@@ -1,4 +1,7 @@
-"""Every parameter of a notebook reaches the run or the measurement that it names; those that decide a result are compared."""
+"""Every parameter of a notebook reaches the run or the measurement that it names.
+
+Those that decide a result are compared.
+"""
 
 import ast
 from functools import cache
@@ -11,16 +14,17 @@ import pytest
 import torch
 from conftest import write_tree
 
-from kdig import params
-from kdig.data import CIFAR10_CLASSES
-from kdig.params import NOTEBOOKS, Students
+from kdig.core.data import CIFAR10_CLASSES
+from kdig.study import experiments
+from kdig.study.experiments import NOTEBOOKS, Students
 
 pytestmark = pytest.mark.pins
 ROOT = Path(__file__).parents[1]
-EQUAL_WIDTH = cache(params.equal_width)  # a third of a second, and asked for hundreds of times
+EQUAL_WIDTH = cache(experiments.equal_width)  # a third of a second, and asked for hundreds of times
 CASES = [(notebook, name) for notebook, model in NOTEBOOKS.items() for name in model.model_fields]
 
-# Parameter -> two values, of which one that the notebook does not have is tried. `TEACHER`, `BOTH`, `STUDENTS`: whose keys change.
+# Parameter -> two values, of which one that the notebook does not have is tried. `TEACHER`, `BOTH`,
+# `STUDENTS`: whose keys change.
 TEACHER: dict[str, tuple] = {
     "teacher_train_images": (100, 200), "teacher_epochs": (3, 4), "teacher_learning_rate": (0.03, 0.04),
     "teacher_optimizer": ("sgd", "adamw"), "teacher_weight_decay": (0.1, 0.2), "seed": (1, 2),
@@ -60,8 +64,8 @@ TAKEN_UP: dict[str, tuple] = {
     "subset_root": ("here", "there"), "checkpoints": (["a.pt"], []),
 }  # fmt: skip
 VALUES = {**TEACHER, **BOTH, **STUDENTS, **READ, **TAKEN_UP}
-# What may differ from the paper's without making a claim undecidable: where and how fast it is computed, which runs are made, and
-# what is measured beside. Everything else decides a result.
+# What may differ from the paper's without making a claim undecidable: where and how fast it is
+# computed, which runs are made, and what is measured beside. Everything else decides a result.
 FREE = {
     "profile", "root", "download", "device", "engine", "workers", "threads", "seed", "evaluate_every",
     "seeds", "methods", "levels", "repetitions", "temperatures", "alphas", "probabilities", "gammas",
@@ -81,13 +85,29 @@ def tree(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
-    monkeypatch.setattr(params, "equal_width", EQUAL_WIDTH)
+    monkeypatch.setattr(experiments, "equal_width", EQUAL_WIDTH)
 
 
 def base(notebook: str, root: Path) -> dict[str, Any]:
     """The model's defaults, with few runs, among them one that uses every weight."""
-    few = {"root": str(root), "methods": ["student", "kd_ig_at"], "seeds": [0, 1], "levels": [1, 2], "overlays": ["map", "grey"]}
-    few |= {name: VALUES[name][1] for name in ("temperatures", "alphas", "probabilities", "gammas", "pairings", "pairing_methods")}
+    few = {
+        "root": str(root),
+        "methods": ["student", "kd_ig_at"],
+        "seeds": [0, 1],
+        "levels": [1, 2],
+        "overlays": ["map", "grey"],
+    }
+    few |= {
+        name: VALUES[name][1]
+        for name in (
+            "temperatures",
+            "alphas",
+            "probabilities",
+            "gammas",
+            "pairings",
+            "pairing_methods",
+        )
+    }
     few |= {"strong_methods": ["student", "kd"], "train_images": 60}
     return {name: value for name, value in few.items() if name in NOTEBOOKS[notebook].model_fields}
 
@@ -98,26 +118,44 @@ def other(name: str, value: object) -> object:
 
 def keys(notebook: str, values: dict[str, Any]) -> dict[str, set[str]]:
     """The keys of the teacher and of all students of a notebook."""
-    settings = params.check(NOTEBOOKS[notebook], dict(values))  # check keeps what it needs in the namespace
+    settings = experiments.check(
+        NOTEBOOKS[notebook], dict(values)
+    )  # check keeps what it needs in the namespace
     students = settings.runs("abc") if isinstance(settings, Students) else []
     return {"teacher": {settings.teacher_run().key}, "students": {run.key for run in students}}
 
 
 @cache
 def names_read(notebook: str) -> set[str]:
-    """Names that the code after the parameters cell reads, and attributes that it takes of `settings`."""
+    """Names that the code after the parameters cell reads, and attributes that it takes of
+    `settings`.
+    """
     book = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4)
-    cells = [c for c in book.cells if c.cell_type == "code" and "parameters" not in c.metadata.get("tags", [])]
+    cells = [
+        c
+        for c in book.cells
+        if c.cell_type == "code" and "parameters" not in c.metadata.get("tags", [])
+    ]
     nodes = [node for cell in cells for node in ast.walk(ast.parse(cell.source))]
-    taken = {n.attr for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == "settings"}
-    return taken | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    taken = {
+        n.attr
+        for n in nodes
+        if isinstance(n, ast.Attribute)
+        and isinstance(n.value, ast.Name)
+        and n.value.id == "settings"
+    }
+    return taken | {
+        node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
 
 
 def test_every_parameter_has_a_row():
     assert {name for _, name in CASES} == set(VALUES)
 
 
-@pytest.mark.parametrize(("notebook", "name"), [case for case in CASES if case[1] not in {*READ, *TAKEN_UP}])
+@pytest.mark.parametrize(
+    ("notebook", "name"), [case for case in CASES if case[1] not in {*READ, *TAKEN_UP}]
+)
 def test_a_parameter_reaches_the_runs_that_it_names(notebook, name, tree):
     given = base(notebook, tree)
     value = other(name, NOTEBOOKS[notebook](**given).model_dump()[name])
@@ -134,7 +172,9 @@ def test_a_parameter_of_a_measurement_is_read_by_its_notebook(notebook, name, tr
     assert name in names_read(notebook)
     given = base(notebook, tree)
     value = other(name, NOTEBOOKS[notebook](**given).model_dump()[name])
-    assert keys(notebook, given) == keys(notebook, given | {name: value}), "it should make no run anew"
+    assert keys(notebook, given) == keys(notebook, given | {name: value}), (
+        "it should make no run anew"
+    )
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
@@ -149,33 +189,49 @@ def test_parameters_that_say_where_and_how_fast_reach_the_engine(notebook, tmp_p
         "threads": 5,
     }
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    settings = params.check(NOTEBOOKS[notebook], dict(asked))
+    settings = experiments.check(NOTEBOOKS[notebook], dict(asked))
     workspace = settings.workspace
     assert (workspace.root, workspace.download, workspace.device) == (tmp_path, True, "cuda:1")
     assert settings.outputs.folder.name == workspace.folder.name == "mine"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert params.check(NOTEBOOKS[notebook], asked | {"device": "auto"}).workspace.device == "cuda"
+    assert (
+        experiments.check(NOTEBOOKS[notebook], asked | {"device": "auto"}).workspace.device
+        == "cuda"
+    )
     if isinstance(settings, Students):
-        monkeypatch.setattr(params, "execute", lambda *given: given)
+        monkeypatch.setattr(experiments, "execute", lambda *given: given)
         assert settings.execute([]) == ([], workspace, "inline", 3, 5)
 
 
-@pytest.mark.parametrize("notebook", [notebook for notebook, name in CASES if name == "checkpoints"])
+@pytest.mark.parametrize(
+    "notebook", [notebook for notebook, name in CASES if name == "checkpoints"]
+)
 def test_checkpoints_reach_what_the_notebook_tries(notebook, monkeypatch):
     assert "released" in names_read(notebook)
     network = SimpleNamespace(classifier=[SimpleNamespace(out_features=10)])
-    monkeypatch.setattr(params, "load_released_checkpoint", lambda path: network)
-    monkeypatch.setattr(NOTEBOOKS[notebook], "data", lambda self: SimpleNamespace(classes=CIFAR10_CLASSES))
+    monkeypatch.setattr(experiments, "load_released_checkpoint", lambda path: network)
+    monkeypatch.setattr(
+        NOTEBOOKS[notebook], "data", lambda self: SimpleNamespace(classes=CIFAR10_CLASSES)
+    )
     fitting = {"dataset": "cifar10", "subset_root": "here"}
-    given = {name: value for name, value in fitting.items() if name in NOTEBOOKS[notebook].model_fields}
-    assert params.check(NOTEBOOKS[notebook], given | {"checkpoints": ["a.pt"]}).released() == {"a": network}
+    given = {
+        name: value for name, value in fitting.items() if name in NOTEBOOKS[notebook].model_fields
+    }
+    assert experiments.check(NOTEBOOKS[notebook], given | {"checkpoints": ["a.pt"]}).released() == {
+        "a": network
+    }
 
 
 def test_the_other_source_is_read_from_its_folder_as_asked(monkeypatch):
     assert "source" in names_read("07_imagenet_subset")
-    monkeypatch.setattr(params, "load_subset", lambda *given: given)
-    monkeypatch.setattr(params.ImageNetSubset, "data", lambda self: SimpleNamespace(classes=CIFAR10_CLASSES))
-    settings = params.check(params.ImageNetSubset, {"subset_root": "/pictures", "resize": "squash", "image_size": 24})
+    monkeypatch.setattr(experiments, "load_subset", lambda *given: given)
+    monkeypatch.setattr(
+        experiments.ImageNetSubset, "data", lambda self: SimpleNamespace(classes=CIFAR10_CLASSES)
+    )
+    settings = experiments.check(
+        experiments.ImageNetSubset,
+        {"subset_root": "/pictures", "resize": "squash", "image_size": 24},
+    )
     assert settings.source() == (Path("/pictures"), 24, "squash")
 
 
@@ -183,7 +239,9 @@ def test_the_other_source_is_read_from_its_folder_as_asked(monkeypatch):
 def test_only_what_decides_no_result_may_differ_from_the_papers(notebook, name, monkeypatch):
     model = NOTEBOOKS[notebook]
     monkeypatch.setattr(model, "data", lambda self: SimpleNamespace(is_cifar10=True))
-    values = model()._papers(notebook) | ({"subset_root": "here"} if "subset_root" in model.model_fields else {})
+    values = model()._papers(notebook) | (
+        {"subset_root": "here"} if "subset_root" in model.model_fields else {}
+    )
     assert model(**values).is_papers(notebook)
     changed = values | {name: other(name, values.get(name, model().model_dump()[name]))}
     assert model(**changed).is_papers(notebook) == (name in FREE)

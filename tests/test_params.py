@@ -5,10 +5,11 @@ import pytest
 import torch
 import yaml
 
-from kdig import KdigError, params, settings
-from kdig.data import stratified
-from kdig.models import build, count_parameters, student
+from kdig import KdigError
+from kdig.core.data import stratified
+from kdig.core.networks import build, count_parameters, student
 from kdig.paper import OTHER_SETTINGS
+from kdig.study import experiments, settings
 
 
 @pytest.fixture(autouse=True)
@@ -16,9 +17,9 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path / "outputs"))
 
 
-def message(model=params.Ablation, **namespace):
+def message(model=experiments.Ablation, **namespace):
     with pytest.raises(KdigError) as error:
-        params.check(model, namespace)
+        experiments.check(model, namespace)
     text = str(error.value)
     assert "\n" not in text
     return text
@@ -32,13 +33,13 @@ def test_defaults_are_accepted_and_ipython_names_ignored():
         "Out": {},
         "exit": 1,
         "get_ipython": len,
-        "params": params,
-        "check": params.check,
+        "experiments": experiments,
+        "check": experiments.check,
     }
-    assert params.check(params.Ablation, namespace).profile == "mine"
+    assert experiments.check(experiments.Ablation, namespace).profile == "mine"
 
 
-SETUP = "settings = params.check(params.Ablation, globals())"
+SETUP = "settings = experiments.check(experiments.Ablation, globals())"
 
 
 def live(source, **namespace):
@@ -53,12 +54,12 @@ def run_cells(kernel, *sources):
         kernel["In"].append(source)
         exec(source, kernel)
     kernel["In"].append(SETUP)
-    return params.check(params.Ablation, kernel)
+    return experiments.check(experiments.Ablation, kernel)
 
 
 def test_setup_can_be_run_again_after_later_cells():
     kernel = live("profile: str = 'mine'\nepochs: int = 3")
-    first = params.check(params.Ablation, kernel)
+    first = experiments.check(experiments.Ablation, kernel)
     assert run_cells(kernel, "frame, teacher = [1], 'x'") == first
     assert run_cells(kernel, "profile: str = 'mine'\nepochs: int = 4").epochs == 4
     with pytest.raises(KdigError, match="epochs"):
@@ -67,18 +68,22 @@ def test_setup_can_be_run_again_after_later_cells():
 
 def test_parameter_that_a_later_cell_has_taken_stops_the_setup_cell():
     kernel = live("profile = 'mine'; epochs = 3; pairing = 'static'")
-    params.check(params.Ablation, kernel)
-    with pytest.raises(KdigError, match="pairing changed after the parameters cell was run: run that cell again"):
+    experiments.check(experiments.Ablation, kernel)
+    with pytest.raises(
+        KdigError, match="pairing changed after the parameters cell was run: run that cell again"
+    ):
         run_cells(kernel, "for pairing in ('static', 'released'): pass")
     assert run_cells(kernel, "profile = 'mine'; epochs = 3; pairing = 'static'").pairing == "static"
 
 
 def test_near_miss_in_a_parameters_cell_that_is_edited_is_named():
     kernel = live("profile = 'mine'; epochs = 3")
-    params.check(params.Ablation, kernel)
+    experiments.check(experiments.Ablation, kernel)
     with pytest.raises(KdigError, match="unknown parameter 'epoch': did you mean 'epochs'"):
         run_cells(kernel, "profile = 'mine'; epoch = 40")
-    with pytest.raises(KdigError, match="unknown parameter 'learning_rte': did you mean 'learning_rate'"):
+    with pytest.raises(
+        KdigError, match="unknown parameter 'learning_rte': did you mean 'learning_rate'"
+    ):
         run_cells(kernel, "profile = 'mine'\n(learning_rte, x) = 0.5, 1")
 
 
@@ -91,41 +96,63 @@ def test_near_miss_at_the_first_call_is_named_until_it_is_mended():
 
 
 def test_name_of_a_parameter_that_holds_a_module_or_a_function_is_not_passed_over():
-    assert "seed" in message(seed=params)
+    assert "seed" in message(seed=experiments)
     assert "epochs" in message(epochs=message)
 
 
 def test_profile_in_params_has_its_own_values():
     """`profile = "lite"` over the demo's values would file digits as lite."""
-    demo = params.parameter_values(params.project_root() / "params" / "demo", "04_ablation", params.Ablation.model_fields)
-    params.check(params.Ablation, {"profile": "demo", **demo})
+    demo = experiments.parameter_values(
+        experiments.project_root() / "params" / "demo",
+        "04_ablation",
+        experiments.Ablation.model_fields,
+    )
+    experiments.check(experiments.Ablation, {"profile": "demo", **demo})
     text = message(profile="lite", **demo)
-    assert "profile 'lite' has other values of dataset, image_size, train_images, test_images and" in text
+    assert (
+        "profile 'lite' has other values of dataset, image_size, train_images, test_images and"
+        in text
+    )
     assert "set profile to a name of your own" in text
     assert "make reproduce PROFILE=lite ONLY=04_ablation" in text
-    assert "other values of epochs in params/demo" in message(profile="demo", **demo | {"epochs": 1})
-    assert "epochs" in message(profile="demo", **{name: value for name, value in demo.items() if name != "epochs"})
-    params.check(params.Ablation, {"profile": "mine", **demo | {"epochs": 1, "pairing": "released"}})
+    assert "other values of epochs in params/demo" in message(
+        profile="demo", **demo | {"epochs": 1}
+    )
+    assert "epochs" in message(
+        profile="demo", **{name: value for name, value in demo.items() if name != "epochs"}
+    )
+    experiments.check(
+        experiments.Ablation, {"profile": "mine", **demo | {"epochs": 1, "pairing": "released"}}
+    )
 
 
 def test_where_things_are_and_who_computes_may_differ_from_the_profile(tmp_path):
-    lite = params.parameter_values(
-        params.project_root() / "params" / "lite", "07_imagenet_subset", params.ImageNetSubset.model_fields
+    lite = experiments.parameter_values(
+        experiments.project_root() / "params" / "lite",
+        "07_imagenet_subset",
+        experiments.ImageNetSubset.model_fields,
     )
-    places = {"root": str(tmp_path), "download": True, "device": "cpu", "engine": "inline", "workers": 7, "threads": 2}
+    places = {
+        "root": str(tmp_path),
+        "download": True,
+        "device": "cpu",
+        "engine": "inline",
+        "workers": 7,
+        "threads": 2,
+    }
     places |= {"subset_root": str(tmp_path), "checkpoints": ["a.pt"]}
     assert set(places) == settings.PLACES
-    params.check(params.ImageNetSubset, {"profile": "lite", **lite, **places})
+    experiments.check(experiments.ImageNetSubset, {"profile": "lite", **lite, **places})
 
 
 def test_parameter_file_that_cannot_be_read_is_named(tmp_path):
     for text in ("a: [1", "just words", "- 1"):
         (tmp_path / "04_ablation.yaml").write_text(text)
         with pytest.raises(KdigError, match=r"cannot read .*04_ablation\.yaml") as error:
-            params.parameter_values(tmp_path, "04_ablation", [])
+            experiments.parameter_values(tmp_path, "04_ablation", [])
         assert "\n" not in str(error.value)
     (tmp_path / "04_ablation.yaml").write_text("")
-    assert params.parameter_values(tmp_path, "04_ablation", []) == {}
+    assert experiments.parameter_values(tmp_path, "04_ablation", []) == {}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +177,7 @@ def test_what_papermill_makes_of_a_value_is_explained(name, value, said):
 def test_probe_for_writing_leaves_nothing_and_disturbs_nobody(tmp_path):
     def often():
         for _ in range(200):
-            params.check(params.Ablation, {"profile": "mine"})
+            experiments.check(experiments.Ablation, {"profile": "mine"})
 
     with ThreadPoolExecutor(2) as both:
         for done in [both.submit(often) for _ in range(2)]:
@@ -159,16 +186,22 @@ def test_probe_for_writing_leaves_nothing_and_disturbs_nobody(tmp_path):
 
 
 def test_paths_of_a_user_start_at_home_or_at_the_project(tmp_path, monkeypatch):
-    root = params.project_root()
+    root = experiments.project_root()
     monkeypatch.setenv("HOME", str(tmp_path))
     for folder in (root, root / "notebooks"):
         monkeypatch.chdir(folder)
-        for given, meant in (("results", root / "results"), ("~/results", tmp_path / "results"), ("", root / "outputs")):
+        for given, meant in (
+            ("results", root / "results"),
+            ("~/results", tmp_path / "results"),
+            ("", root / "outputs"),
+        ):
             monkeypatch.setenv("KDIG_OUTPUTS", given)
             assert settings.outputs_of("demo").folder == meant / "demo"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path / "absolute"))
-    assert settings.outputs_of("demo").folder == tmp_path / "absolute" / "demo"  # outside any project
+    assert (
+        settings.outputs_of("demo").folder == tmp_path / "absolute" / "demo"
+    )  # outside any project
     with pytest.raises(KdigError, match="no home folder of that name"):
         settings.located("~nobody-of-this-name/x")
 
@@ -194,13 +227,17 @@ def test_printed_path_holds_no_folder_of_this_machine(tmp_path):
 
 def test_checkpoint_of_other_classes_or_of_a_name_twice_is_refused(tmp_path):
     (tmp_path / "b").mkdir()
-    for path, classes in ((tmp_path / "a.pt", 10), (tmp_path / "b" / "a.pt", 10), (tmp_path / "c.pt", 100)):
+    for path, classes in (
+        (tmp_path / "a.pt", 10),
+        (tmp_path / "b" / "a.pt", 10),
+        (tmp_path / "c.pt", 100),
+    ):
         torch.save(student(2, classes).state_dict(), path)
-    assert set(params.released_students([str(tmp_path / "a.pt")], 10)) == {"a"}
+    assert set(experiments.released_students([str(tmp_path / "a.pt")], 10)) == {"a"}
     with pytest.raises(KdigError, match=r"c\.pt tells 100 classes apart, but the data have 10"):
-        params.released_students([str(tmp_path / "c.pt")], 10)
+        experiments.released_students([str(tmp_path / "c.pt")], 10)
     with pytest.raises(KdigError, match="two of the checkpoints are called a"):
-        params.released_students([str(tmp_path / "a.pt"), str(tmp_path / "b" / "a.pt")], 10)
+        experiments.released_students([str(tmp_path / "a.pt"), str(tmp_path / "b" / "a.pt")], 10)
 
 
 def test_unknown_parameter_is_named_with_the_known_ones():
@@ -255,31 +292,38 @@ def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 def test_device_that_is_not_there_is_named():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    given = params.check(params.Ablation, {"device": "cuda"})
+    given = experiments.check(experiments.Ablation, {"device": "cuda"})
     with pytest.raises(KdigError, match="0 GPUs"):
         given.workspace  # noqa: B018
 
 
 def test_methods_set_only_their_own_weights():
-    given = params.check(params.Ablation, {})
+    given = experiments.check(experiments.Ablation, {})
     run = given.student_run("kd_at", 3, "abc")
     assert (run.alpha > 0, run.probability, run.gamma > 0, run.seed) == (True, 0.0, True, 3)
     plain = given.student_run("student", 3, "abc")
     assert plain.teacher is None
-    assert plain.key == params.check(params.Ablation, {"temperature": 7.0, "alpha": 0.9}).student_run("student", 3, "def").key
+    assert (
+        plain.key
+        == experiments.check(experiments.Ablation, {"temperature": 7.0, "alpha": 0.9})
+        .student_run("student", 3, "def")
+        .key
+    )
 
 
 def papers(notebook):
     """What params/paper gives a notebook that trains students."""
-    folder = params.project_root() / "params" / "paper"
-    return params.parameter_values(folder, notebook, params.NOTEBOOKS[notebook].model_fields)
+    folder = experiments.project_root() / "params" / "paper"
+    return experiments.parameter_values(
+        folder, notebook, experiments.NOTEBOOKS[notebook].model_fields
+    )
 
 
 def test_only_the_papers_own_settings_decide_its_results(monkeypatch):
     values = papers("04_ablation")
-    monkeypatch.setattr(params.Ablation, "data", lambda self: SimpleNamespace(is_cifar10=True))
-    assert params.Ablation(**values).is_papers("04_ablation")
-    assert params.Ablation(**values | {"seeds": [5, 6], "workers": 7}).is_papers("04_ablation")
+    monkeypatch.setattr(experiments.Ablation, "data", lambda self: SimpleNamespace(is_cifar10=True))
+    assert experiments.Ablation(**values).is_papers("04_ablation")
+    assert experiments.Ablation(**values | {"seeds": [5, 6], "workers": 7}).is_papers("04_ablation")
     for changed in (
         {"pairing": "reshuffled"},
         {"epochs": 99},
@@ -288,32 +332,50 @@ def test_only_the_papers_own_settings_decide_its_results(monkeypatch):
         {"padding": 2},
         {"train_images": 100},
     ):
-        assert not params.Ablation(**values | changed).is_papers("04_ablation"), changed
-    monkeypatch.setattr(params.Ablation, "data", lambda self: SimpleNamespace(is_cifar10=False))
-    assert not params.Ablation(**values).is_papers("04_ablation")
+        assert not experiments.Ablation(**values | changed).is_papers("04_ablation"), changed
+    monkeypatch.setattr(
+        experiments.Ablation, "data", lambda self: SimpleNamespace(is_cifar10=False)
+    )
+    assert not experiments.Ablation(**values).is_papers("04_ablation")
 
 
 @pytest.mark.parametrize(
     ("accuracy", "reason"),
-    [(93.91, ""), (92.95, ""), (94.87, ""), (94.95, "test accuracy is 94.95 %"), (92.9, "test accuracy is 92.90 %")],
+    [
+        (93.91, ""),
+        (92.95, ""),
+        (94.87, ""),
+        (94.95, "test accuracy is 94.95 %"),
+        (92.9, "test accuracy is 92.90 %"),
+    ],
 )
 def test_reason_says_whether_settings_or_teacher_differ(monkeypatch, accuracy, reason):
-    monkeypatch.setattr(params.Ablation, "data", lambda self: SimpleNamespace(is_cifar10=True))
-    teacher, values = SimpleNamespace(last=SimpleNamespace(test_accuracy=accuracy)), papers("04_ablation")
-    found = params.Ablation(**values).comparable("04_ablation", teacher)
+    monkeypatch.setattr(experiments.Ablation, "data", lambda self: SimpleNamespace(is_cifar10=True))
+    teacher, values = (
+        SimpleNamespace(last=SimpleNamespace(test_accuracy=accuracy)),
+        papers("04_ablation"),
+    )
+    found = experiments.Ablation(**values).comparable("04_ablation", teacher)
     assert bool(found) == bool(reason)
     assert reason in found
-    assert params.Ablation(**values | {"epochs": 99}).comparable("04_ablation", teacher) == OTHER_SETTINGS
+    assert (
+        experiments.Ablation(**values | {"epochs": 99}).comparable("04_ablation", teacher)
+        == OTHER_SETTINGS
+    )
 
 
 def test_a_list_that_lacks_an_entry_of_the_papers_is_told_from_one_that_has_more():
     values, names = papers("03_hyperparameters"), ("alphas", "temperatures")
-    assert params.Search(**values).holds_papers("03_hyperparameters", *names)
-    assert params.Search(**values | {"alphas": [0.9, *values["alphas"]]}).holds_papers("03_hyperparameters", *names)
-    shorter = params.Search(**values | {"alphas": [0.01, 0.25]})
+    assert experiments.Search(**values).holds_papers("03_hyperparameters", *names)
+    assert experiments.Search(**values | {"alphas": [0.9, *values["alphas"]]}).holds_papers(
+        "03_hyperparameters", *names
+    )
+    shorter = experiments.Search(**values | {"alphas": [0.01, 0.25]})
     assert not shorter.holds_papers("03_hyperparameters", *names)
     assert shorter.holds_papers("03_hyperparameters", "temperatures", "gammas")
-    assert not params.Sweep(**papers("05_compression") | {"levels": [1, 2]}).holds_papers("05_compression", "levels")
+    assert not experiments.Sweep(**papers("05_compression") | {"levels": [1, 2]}).holds_papers(
+        "05_compression", "levels"
+    )
 
 
 @pytest.mark.parametrize(
@@ -322,7 +384,7 @@ def test_a_list_that_lacks_an_entry_of_the_papers_is_told_from_one_that_has_more
      ("cold_repeats", 5), ("latency_repeats", 5), ("training_batch", 1), ("levels", [9, 1]), ("latency_batches", [1, 1])],
 )  # fmt: skip
 def test_timing_parameters_are_checked(name, value):
-    assert name in message(params.Sweep, **{name: value})
+    assert name in message(experiments.Sweep, **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -333,38 +395,57 @@ def test_timing_parameters_are_checked(name, value):
      ("checkpoints", ["a.pt"], "need dataset 'cifar10'"), ("overlays", ["map", "veil"], "overlays")],
 )  # fmt: skip
 def test_arms_of_the_audit_are_checked(name, value, reason):
-    assert reason in message(params.ReleasedCode, **{name: value})
+    assert reason in message(experiments.ReleasedCode, **{name: value})
 
 
 def test_audit_takes_the_ablations_runs_and_pairs_its_arms(monkeypatch, tmp_path):
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
-    audit, ablation = (params.check(model, {"train_images": 100}) for model in (params.ReleasedCode, params.Ablation))
+    audit, ablation = (
+        experiments.check(model, {"train_images": 100})
+        for model in (experiments.ReleasedCode, experiments.Ablation)
+    )
     known = {run.key for run in ablation.runs("abc")}
-    assert known == {run.key for run in audit.ablation("abc")} <= {run.key for run in audit.runs("abc")}
+    assert (
+        known
+        == {run.key for run in audit.ablation("abc")}
+        <= {run.key for run in audit.runs("abc")}
+    )
     assert {run.key for run in audit.paired("abc") if run.pairing == "static"} <= known
     assert {run.seed for run in audit.runs("abc")} == set(audit.seeds)
     strong = audit.strong("abc")[0]
     assert strong.recipe.normalise
     assert strong.recipe.epochs == audit.epochs
-    sizes = [count_parameters(build(run.level, 10, run.width, run.architecture)) for run in [strong, *audit.rivals()]]
-    assert all(sizes[0] <= size < 1.4 * sizes[0] for size in sizes)  # channels in eights: coarse at a quarter of the width
+    sizes = [
+        count_parameters(build(run.level, 10, run.width, run.architecture))
+        for run in [strong, *audit.rivals()]
+    ]
+    assert all(
+        sizes[0] <= size < 1.4 * sizes[0] for size in sizes
+    )  # channels in eights: coarse at a quarter of the width
 
 
 def test_matching_label_smoothing_at_the_papers_weights():
     values = {"alpha": 0.01, "temperature": 2.5, "dataset": "digits"}
-    assert params.check(params.ReleasedCode, values).smoothing() == pytest.approx(0.0142, abs=0.0005)
+    assert experiments.check(experiments.ReleasedCode, values).smoothing() == pytest.approx(
+        0.0142, abs=0.0005
+    )
 
 
-@pytest.mark.parametrize("name", ["teacher_train_images", "train_images", "test_images", "robustness_images"])
+@pytest.mark.parametrize(
+    "name", ["teacher_train_images", "train_images", "test_images", "robustness_images"]
+)
 def test_more_images_than_there_are_is_said_before_anything_is_trained(name, monkeypatch):
     """Where the cost check asks for the runs."""
-    monkeypatch.setattr(params, "execute", lambda *arguments: pytest.fail("trained"))
-    settings = params.ReleasedResults(**{"dataset": "digits", "test_images": 100, name: 3000})
-    with pytest.raises(KdigError, match=rf"^{name}: cannot draw 3000 images of 10 classes from \d+: choose 10 to \d+, or all"):
+    monkeypatch.setattr(experiments, "execute", lambda *arguments: pytest.fail("trained"))
+    settings = experiments.ReleasedResults(**{"dataset": "digits", "test_images": 100, name: 3000})
+    with pytest.raises(
+        KdigError,
+        match=rf"^{name}: cannot draw 3000 images of 10 classes from \d+: choose 10 to \d+, or all",
+    ):
         settings.runs("teacher")
 
 
 def test_damaged_images_are_those_that_the_runs_are_scored_on():
-    settings = params.ReleasedResults(dataset="digits", test_images=100, robustness_images=40)
+    settings = experiments.ReleasedResults(dataset="digits", test_images=100, robustness_images=40)
     scored = settings.workspace.pictures(settings.runs("teacher")[0]).scored
     assert settings.damaged().ids == stratified(scored, 40).ids

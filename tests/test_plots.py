@@ -1,4 +1,6 @@
-"""What figures draw: nothing is dropped, a colour means one thing, and shares stay between 0 and 100 %."""
+"""What figures draw: nothing is dropped, a colour means one thing, and shares stay between 0 and
+100 %.
+"""
 
 import itertools
 import warnings
@@ -10,7 +12,7 @@ import torch
 from matplotlib import colors
 from matplotlib import pyplot as plt
 
-from kdig import plots
+from kdig.measure import plots
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +23,13 @@ def closed():
 
 def spans(axis):
     """Lowest and highest end of all error bars of an axis, in y."""
-    ends = [point[1] for bars in axis.containers for line in bars.lines[2] for part in line.get_segments() for point in part]
+    ends = [
+        point[1]
+        for bars in axis.containers
+        for line in bars.lines[2]
+        for part in line.get_segments()
+        for point in part
+    ]
     return np.nanmin(ends), np.nanmax(ends)
 
 
@@ -31,17 +39,33 @@ def labels(figure):
 
 def test_every_way_of_a_speedup_is_drawn():
     ways = [f"way {i}" for i in range(9)]
-    rows = [{"way": way, "mac_ratio": x, "factor": 2 * x, "speedup": x, "low": x, "high": x} for way in ways for x in (2.0, 4.0)]
+    rows = [
+        {"way": way, "mac_ratio": x, "factor": 2 * x, "speedup": x, "low": x, "high": x}
+        for way in ways
+        for x in (2.0, 4.0)
+    ]
     figure = plots.speedup_against_size(pd.DataFrame(rows))
     assert set(ways) <= set(labels(figure))
-    looks = {(bars.lines[0].get_color(), bars.lines[0].get_marker()) for bars in figure.axes[0].containers}
+    looks = {
+        (bars.lines[0].get_color(), bars.lines[0].get_marker())
+        for bars in figure.axes[0].containers
+    }
     assert len(looks) == 9
 
 
 def test_every_batch_of_device_times_is_drawn():
-    table = pd.DataFrame({"factor": [1.0, 4.0], "training": [3.0, 2.0], "training_q25": [2.0, 1.0], "training_q75": [4.0, 3.0]})
+    table = pd.DataFrame(
+        {
+            "factor": [1.0, 4.0],
+            "training": [3.0, 2.0],
+            "training_q25": [2.0, 1.0],
+            "training_q75": [4.0, 3.0],
+        }
+    )
     for batch in range(1, 8):
-        table = table.assign(**{f"{name}_{batch}": [2.0, 1.0] for name in ("inference", "q25", "q75")})
+        table = table.assign(
+            **{f"{name}_{batch}": [2.0, 1.0] for name in ("inference", "q25", "q75")}
+        )
     figure = plots.device_times(table)
     assert len(labels(figure)) == 8
     assert sum(len(axis.containers) for axis in figure.axes) == 8
@@ -49,10 +73,15 @@ def test_every_batch_of_device_times_is_drawn():
 
 def test_a_methods_colour_means_that_method():
     pairs = itertools.product(plots.SERIES, [*plots.COLOURS.values(), plots.PAPER])
-    assert min(np.linalg.norm(np.subtract(colors.to_rgb(a), colors.to_rgb(b))) for a, b in pairs) > 0.2
+    assert (
+        min(np.linalg.norm(np.subtract(colors.to_rgb(a), colors.to_rgb(b))) for a, b in pairs) > 0.2
+    )
     looks = plots.series(["printed", "KD & IG, our sd 0.3", "KD", "paired runs, sd 0.3"])
     assert [looks[name][0] in plots.SERIES for name in looks] == [True, False, False, True]
-    assert (looks["KD & IG, our sd 0.3"][0], looks["KD"][0]) == (plots.COLOURS["kd_ig"], plots.COLOURS["kd"])
+    assert (looks["KD & IG, our sd 0.3"][0], looks["KD"][0]) == (
+        plots.COLOURS["kd_ig"],
+        plots.COLOURS["kd"],
+    )
 
 
 @pytest.mark.parametrize("number", [1, 5, 36])
@@ -63,27 +92,46 @@ def test_series_have_a_look_each_whatever_their_number(number):
 
 
 def test_bars_of_shares_end_at_0_and_100():
-    table = pd.DataFrame({"factor": [2.0, 4.0, 50.0], "method": "kd", "accuracy": [97.0, 95.0, 1.0], "low": [92.0, 90.0, -9.0]})
+    table = pd.DataFrame(
+        {
+            "factor": [2.0, 4.0, 50.0],
+            "method": "kd",
+            "accuracy": [97.0, 95.0, 1.0],
+            "low": [92.0, 90.0, -9.0],
+        }
+    )
     table["high"] = 2 * table.accuracy - table.low
     speed = pd.DataFrame({"factor": [2.0, 50.0], "speedup": [2.0, 9.0]})
     figure = plots.compression_curves(table, speed, (1.5, 10), 98.0)
     assert [spans(figure.axes[i]) for i in (0, 1)] == [(0, 100), (90, 100)]
     classes = table.assign(**{"class": ["a", "b", "c"], "value": table.accuracy})
     axis = plots.class_dots(classes, ["a", "b", "c"], "MSE").axes[0]
-    ends = [point[0] for bars in axis.containers for line in bars.lines[2] for part in line.get_segments() for point in part]
+    ends = [
+        point[0]
+        for bars in axis.containers
+        for line in bars.lines[2]
+        for part in line.get_segments()
+        for point in part
+    ]
     assert (min(ends), max(ends)) == (0, 102)
 
 
 def test_detail_of_figure_5_is_a_labelled_panel_and_covers_nothing():
-    table = pd.DataFrame({"factor": [2.0, 4.0, 50.0], "method": "kd", "accuracy": [97.0, 95.0, 60.0]})
+    table = pd.DataFrame(
+        {"factor": [2.0, 4.0, 50.0], "method": "kd", "accuracy": [97.0, 95.0, 60.0]}
+    )
     speed = pd.DataFrame({"factor": [2.0, 50.0], "speedup": [2.0, 9.0]})
-    main, near, right = plots.compression_curves(table, speed.assign(low=1.0, high=[3.0, 12.0]), (1.5, 10), 98.0).axes
+    main, near, right = plots.compression_curves(
+        table, speed.assign(low=1.0, high=[3.0, 12.0]), (1.5, 10), 98.0
+    ).axes
     (band,) = right.collections
     assert band.get_datalim(right.transData).ymax == pytest.approx(12)
     assert not main.child_axes
     assert near.get_xlabel() and near.get_ylabel()  # noqa: PT018
     assert main.get_position().x1 <= near.get_position().x0
-    assert len(plots.compression_curves(table[2:], speed, (1.5, 10), 98.0).axes) == 2  # the main one and its right axis
+    assert (
+        len(plots.compression_curves(table[2:], speed, (1.5, 10), 98.0).axes) == 2
+    )  # the main one and its right axis
 
 
 NAMES = ["a$b\\frac$", "猫", "dog 🐶", "chat noir é"]
@@ -91,7 +139,9 @@ NAMES = ["a$b\\frac$", "猫", "dog 🐶", "chat noir é"]
 
 def drawn_with_names():
     """Every figure that shows names of classes or files."""
-    values = [{"class": name, "method": "kd", "value": 1.0, "low": 0.5, "high": 2.0} for name in NAMES]
+    values = [
+        {"class": name, "method": "kd", "value": 1.0, "low": 0.5, "high": 2.0} for name in NAMES
+    ]
     gaps = pd.DataFrame({"network": np.repeat(NAMES, 3), "gap": np.arange(12.0)})
     yield plots.picture_rows({"image": torch.rand(4, 3, 4, 4)}, NAMES)
     yield plots.attention_rows({"map": torch.rand(4, 4, 4)}, NAMES, {})
@@ -103,7 +153,9 @@ def drawn_with_names():
 def test_class_names_of_any_signs_are_drawn(capsys):
     plots._say_what_lacks.cache_clear()
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", "Glyph")  # matplotlib warns of each sign that its font lacks
+        warnings.filterwarnings(
+            "error", "Glyph"
+        )  # matplotlib warns of each sign that its font lacks
         for figure in drawn_with_names():
             figure.canvas.draw()
     said = capsys.readouterr().out.splitlines()

@@ -12,10 +12,17 @@ import torch
 from torch import nn
 from torchvision.models import resnet50
 
-from kdig.models import LEVELS, Architecture, SubsampledConv2d, build, subsample_strided_pointwise
+from kdig.core.networks import (
+    LEVELS,
+    Architecture,
+    SubsampledConv2d,
+    build,
+    subsample_strided_pointwise,
+)
 
 pytestmark = pytest.mark.processors
-# environment variables -> the processors whose kernels they ask for: oneDNN's (convolutions) and torch's own
+# environment variables -> the processors whose kernels they ask for: oneDNN's (convolutions) and
+# torch's own
 KERNELS = {
     "own": {},
     "onednn-avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2"},
@@ -29,7 +36,9 @@ KERNELS = {
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_one_training_step_of_every_network_has_the_gradients_of_float64(kernels):
     program = [sys.executable, Path(__file__).with_name("gradients.py")]
-    done = subprocess.run(program, env={**os.environ, **KERNELS[kernels]}, capture_output=True, text=True)
+    done = subprocess.run(
+        program, env={**os.environ, **KERNELS[kernels]}, capture_output=True, text=True
+    )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, f"{lines[-1]}: {done.stderr}"
     errors = {line["network"]: line["error"] for line in lines if "error" in line}
@@ -39,7 +48,9 @@ def test_one_training_step_of_every_network_has_the_gradients_of_float64(kernels
 
 def strided_pointwise(net: nn.Module) -> list[nn.Conv2d]:
     convolutions = (layer for layer in net.modules() if isinstance(layer, nn.Conv2d))
-    return [layer for layer in convolutions if layer.kernel_size == (1, 1) and max(layer.stride) > 1]
+    return [
+        layer for layer in convolutions if layer.kernel_size == (1, 1) and max(layer.stride) > 1
+    ]
 
 
 def test_strided_pointwise_convolution_is_subsampled_and_stays_the_same_function():

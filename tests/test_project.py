@@ -1,4 +1,6 @@
-"""The project's own promises: notebooks, parameter files and environments agree with each other and with the module."""
+"""The project's own promises: notebooks, parameter files and environments agree with each other and
+with the module.
+"""
 
 import json
 import os
@@ -22,17 +24,20 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from kdig import KdigError, params
-from kdig.locked import lock_name, lock_text
-from kdig.models import LEVELS
-from kdig.outputs import Outputs
+from kdig import KdigError
+from kdig.core.locked import lock_name, lock_text
+from kdig.core.networks import LEVELS
 from kdig.paper import published
-from kdig.reproduce import _stamp, main, papermill_command, run_notebook
-from kdig.settings import parameter_values
+from kdig.study import experiments
+from kdig.study.outputs import Outputs
+from kdig.study.reproduce import _stamp, main, papermill_command, run_notebook
+from kdig.study.settings import parameter_values
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MODELS = {path.stem: params.NOTEBOOKS.get(path.stem, params.Settings) for path in NOTEBOOKS}
+MODELS = {
+    path.stem: experiments.NOTEBOOKS.get(path.stem, experiments.Settings) for path in NOTEBOOKS
+}
 
 
 def names(paths):
@@ -62,14 +67,18 @@ def test_notebook_is_well_formed(path):
         )
         if "parameters" not in cell.metadata.get("tags", []):
             assert len(cell.source.splitlines()) <= 25, f"{cell.id} is longer than a screen"
-        assert not re.search(r"""["'](\.\./|/[a-z])""", cell.source), f"{cell.id} holds a path literal"
+        assert not re.search(r"""["'](\.\./|/[a-z])""", cell.source), (
+            f"{cell.id} holds a path literal"
+        )
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
 def test_notebook_defaults_are_the_demo_profile(path):
     """nbval runs the parameters cell as it is written, so it must say what the YAML files say."""
     declared = papermill.inspect_notebook(str(path))
-    defaults = {name: yaml.safe_load(p["default"].replace("None", "null")) for name, p in declared.items()}
+    defaults = {
+        name: yaml.safe_load(p["default"].replace("None", "null")) for name, p in declared.items()
+    }
     assert set(defaults) == set(MODELS[path.stem].model_fields)
     assert defaults.pop("profile") == "demo"
     expected = profile_values("demo", path.stem)
@@ -83,7 +92,7 @@ def test_notebook_defaults_are_the_demo_profile(path):
 def test_parameter_files_are_accepted(profile, notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
     values = profile_values(profile, notebook)
-    params.check(MODELS[notebook], {"profile": profile, **values})
+    experiments.check(MODELS[notebook], {"profile": profile, **values})
 
 
 def test_paper_profile_is_the_papers():
@@ -104,8 +113,16 @@ def test_paper_profile_is_the_papers():
 
 @pytest.mark.parametrize("profile", ["paper", "lite"])
 def test_table_3_is_searched_whole(profile):
-    values, grids = profile_values(profile, "03_hyperparameters"), published("table3_search_space").groupby("hyperparameter").value
-    for name, symbol in {"temperatures": "T", "alphas": "alpha", "probabilities": "p", "gammas": "gamma"}.items():
+    values, grids = (
+        profile_values(profile, "03_hyperparameters"),
+        published("table3_search_space").groupby("hyperparameter").value,
+    )
+    for name, symbol in {
+        "temperatures": "T",
+        "alphas": "alpha",
+        "probabilities": "p",
+        "gammas": "gamma",
+    }.items():
         assert sorted(values[name]) == sorted(grids.get_group(symbol)), name
 
 
@@ -121,7 +138,9 @@ def test_notebooks_of_the_demo_share_the_ablations_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
 
     def keys(notebook, runs=lambda settings: settings.runs("abc")):
-        settings = params.check(MODELS[notebook], {"profile": "demo", **profile_values("demo", notebook)})
+        settings = experiments.check(
+            MODELS[notebook], {"profile": "demo", **profile_values("demo", notebook)}
+        )
         return {run.key for run in runs(settings)}
 
     ablation = keys("04_ablation")
@@ -129,14 +148,20 @@ def test_notebooks_of_the_demo_share_the_ablations_runs(tmp_path, monkeypatch):
     for notebook in ("07_imagenet_subset", "08_attention_maps", "09_released_results"):
         assert keys(notebook) <= ablation, notebook
     assert keys("09_released_code", lambda settings: settings.ablation("abc")) == ablation
-    at_level = keys("05_compression", lambda settings: [run for run in settings.runs("abc") if run.level == 2])
+    at_level = keys(
+        "05_compression", lambda settings: [run for run in settings.runs("abc") if run.level == 2]
+    )
     assert at_level <= ablation
     assert len(at_level) == 6
 
 
 def locked(path: Path) -> dict[str, Version]:
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9a-z.]+", line) for line in lines), "a lock holds names and versions, no hosts"
+    lines = [
+        line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")
+    ]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9a-z.]+", line) for line in lines), (
+        "a lock holds names and versions, no hosts"
+    )
     return {name: Version(version) for name, version in (line.split("==") for line in lines)}
 
 
@@ -151,7 +176,11 @@ def test_lock_holds_what_pyproject_asks_for(python):
 
 def test_conda_environment_takes_the_lock():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
-    python = next(entry.partition("=")[2] for entry in conda if isinstance(entry, str) and entry.startswith("python="))
+    python = next(
+        entry.partition("=")[2]
+        for entry in conda
+        if isinstance(entry, str) and entry.startswith("python=")
+    )
     pip = next(entry["pip"] for entry in conda if isinstance(entry, dict))
     assert f"--constraint locks/{python}.txt" in pip
     assert (ROOT / "locks" / f"{python}.txt").is_file()
@@ -160,7 +189,9 @@ def test_conda_environment_takes_the_lock():
 def test_lock_names_what_is_installed_in_another_version(tmp_path):
     lock = tmp_path / "3.11.txt"
     numpy, torch = (version(name).partition("+")[0] for name in ("numpy", "torch"))
-    lock.write_text(f"# a comment\nnumpy=={numpy}\ntorch=={torch}\nno-such-package==1.0\n", encoding="utf-8")
+    lock.write_text(
+        f"# a comment\nnumpy=={numpy}\ntorch=={torch}\nno-such-package==1.0\n", encoding="utf-8"
+    )
     assert re.fullmatch(r"3\.11 [0-9a-f]{16}", lock_name(lock))
     lock.write_text(f"numpy=={numpy}\ntorch==1.0\n", encoding="utf-8")
     assert re.fullmatch(rf"3\.11 [0-9a-f]{{16}}, but torch {re.escape(torch)}", lock_name(lock))
@@ -174,28 +205,41 @@ def test_lock_is_made_from_a_report_of_pip(tmp_path):
         {"name": "kdig", "version": "0.1.0"},
         {"name": "torch", "version": "2.14.1+cpu"},
     ]
-    report.write_text(json.dumps({"install": [{"metadata": package} for package in packages]}), encoding="utf-8")
+    report.write_text(
+        json.dumps({"install": [{"metadata": package} for package in packages]}), encoding="utf-8"
+    )
     assert lock_text(report).splitlines()[1:] == ["pyyaml==6.0", "torch==2.14.1"]
 
 
 def test_commands_are_plain_papermill(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     command = papermill_command(
-        ROOT / "notebooks" / "04_ablation.ipynb", ROOT / "params" / "lite", "pictures", tmp_path / "o.ipynb"
+        ROOT / "notebooks" / "04_ablation.ipynb",
+        ROOT / "params" / "lite",
+        "pictures",
+        tmp_path / "o.ipynb",
     )
     text = " ".join(command)
     assert text.startswith("papermill ")
     assert text.index("shared.yaml") < text.index("students.yaml") < text.index("04_ablation.yaml")
     assert "-r profile lite" in text
-    assert str(ROOT) not in text, "a command that is passed on should not hold this machine's folders"
+    assert str(ROOT) not in text, (
+        "a command that is passed on should not hold this machine's folders"
+    )
     assert text.endswith("-r root pictures")
-    claims = papermill_command(ROOT / "notebooks" / "99_claims.ipynb", ROOT / "params" / "lite", "pictures", tmp_path / "o.ipynb")
+    claims = papermill_command(
+        ROOT / "notebooks" / "99_claims.ipynb",
+        ROOT / "params" / "lite",
+        "pictures",
+        tmp_path / "o.ipynb",
+    )
     assert "-f" not in claims
     assert "root" not in claims
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"), [(["--profile", "nosuch"], "params/ has demo"), (["--only", "05_x"], "choose one of 01_")]
+    ("arguments", "said"),
+    [(["--profile", "nosuch"], "params/ has demo"), (["--only", "05_x"], "choose one of 01_")],
 )
 def test_runner_refuses_what_it_does_not_know(arguments, said, capsys):
     assert main(arguments) == 1
@@ -205,13 +249,25 @@ def test_runner_refuses_what_it_does_not_know(arguments, said, capsys):
 
 
 def test_bad_parameter_stops_papermill_with_one_line_and_no_result(tmp_path):
-    """From a folder outside the project, as papermill may be called, with the project given by its variable."""
+    """From a folder outside the project, as papermill may be called, with the project given by its
+    variable.
+    """
     environment = {**os.environ, "KDIG_ROOT": str(ROOT), "KDIG_OUTPUTS": str(tmp_path / "out")}
-    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "04_ablation.ipynb"), str(tmp_path / "o.ipynb")]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(ROOT / "notebooks" / "04_ablation.ipynb"),
+        str(tmp_path / "o.ipynb"),
+    ]
     command += ["-k", "python3", "-y", "learning_rate: 1e-3"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode != 0
-    assert done.stderr.strip().splitlines()[-1].startswith("KdigError: parameter learning_rate is the text '1e-3'")
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith("KdigError: parameter learning_rate is the text '1e-3'")
+    )
     assert not list((tmp_path / "out").rglob("*.csv"))
 
 
@@ -243,7 +299,9 @@ def test_importing_the_package_loads_no_torch():
 
 
 def test_no_output_of_this_machine_is_committed():
-    tracked = subprocess.run(["git", "ls-files", "outputs"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    tracked = subprocess.run(
+        ["git", "ls-files", "outputs"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.split()
     assert all(path.startswith("outputs/reference/") for path in tracked)
 
 
@@ -252,22 +310,40 @@ def small_project(folder: Path, code: str) -> tuple[Path, Path]:
     notebook, profile = folder / "notebooks" / "50_small.ipynb", folder / "params" / "demo"
     notebook.parent.mkdir()
     profile.mkdir(parents=True)
-    parameters = nbformat.v4.new_code_cell('profile: str = "demo"', metadata={"tags": ["parameters"]})
+    parameters = nbformat.v4.new_code_cell(
+        'profile: str = "demo"', metadata={"tags": ["parameters"]}
+    )
     book = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(code)])
     book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(book, notebook)
     return notebook, profile
 
 
-@pytest.mark.parametrize(("send", "sign"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)], ids=["ctrl-c", "kill"])
+@pytest.mark.parametrize(
+    ("send", "sign"),
+    [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)],
+    ids=["ctrl-c", "kill"],
+)
 def test_stopping_ends_in_one_line_and_leaves_no_process(tmp_path, send, sign):
     """Ctrl-C reaches every process of the group, kill the command's alone."""
-    small_project(tmp_path, f"import os, time\nopen({str(tmp_path / 'kernel')!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)")
-    environment = {**os.environ, "KDIG_ROOT": str(tmp_path), "KDIG_OUTPUTS": str(tmp_path / "outputs")}
-    command = [sys.executable, "-m", "kdig.reproduce"]
-    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+    small_project(
+        tmp_path,
+        f"import os, time\nopen({str(tmp_path / 'kernel')!r},"
+        " 'w').write(str(os.getpid()))\ntime.sleep(600)",
+    )
+    environment = {
+        **os.environ,
+        "KDIG_ROOT": str(tmp_path),
+        "KDIG_OUTPUTS": str(tmp_path / "outputs"),
+    }
+    command = [sys.executable, "-m", "kdig"]
+    heeded = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # a shell's background jobs ignore it
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, preexec_fn=heeded, **streams)
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, start_new_session=True, preexec_fn=heeded, **streams
+    )
     wait_until(lambda: (tmp_path / "kernel").exists() and (tmp_path / "kernel").read_text())
     send(process.pid, sign)
     said = process.communicate(timeout=60)[1]
@@ -276,7 +352,9 @@ def test_stopping_ends_in_one_line_and_leaves_no_process(tmp_path, send, sign):
     assert said.count("\n") == 1
     kernel = Path("/proc") / (tmp_path / "kernel").read_text()
     wait_until(lambda: not kernel.exists() or "(zombie)" in (kernel / "status").read_text())
-    assert not list((tmp_path / "outputs").rglob("50_small.json")), "a notebook that was stopped must not count as finished"
+    assert not list((tmp_path / "outputs").rglob("50_small.json")), (
+        "a notebook that was stopped must not count as finished"
+    )
 
 
 def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
@@ -286,8 +364,12 @@ def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
-def test_a_notebook_that_has_run_is_not_run_again_until_something_changes(tmp_path, capsys, monkeypatch):
-    """On a notebook of its own in a copy of the project's layout: the same command, then another one, whose result is lost."""
+def test_a_notebook_that_has_run_is_not_run_again_until_something_changes(
+    tmp_path, capsys, monkeypatch
+):
+    """On a notebook of its own in a copy of the project's layout: the same command, then another
+    one, whose result is lost.
+    """
     notebook, profile = small_project(tmp_path, "print(profile)")
     outputs = Outputs(tmp_path / "outputs" / "demo")
 
@@ -297,19 +379,25 @@ def test_a_notebook_that_has_run_is_not_run_again_until_something_changes(tmp_pa
 
     assert runs()
     assert not runs()
-    monkeypatch.setattr("kdig.reproduce.papermill_command", lambda *arguments: ["papermill", "--version"])
+    monkeypatch.setattr(
+        "kdig.study.reproduce.papermill_command", lambda *arguments: ["papermill", "--version"]
+    )
     (outputs.folder / "executed" / "50_small.json").write_text("")  # as after a power failure
     (outputs.folder / "executed" / "50_small.ipynb").unlink()
     with pytest.raises(KdigError, match="could not be converted"):
         runs()
-    assert not (outputs.folder / "executed" / "50_small.json").exists(), "a notebook that failed must not count as finished"
+    assert not (outputs.folder / "executed" / "50_small.json").exists(), (
+        "a notebook that failed must not count as finished"
+    )
 
 
 def test_traceback_of_a_notebook_is_kept_until_it_succeeds(tmp_path, capsys):
     notebook, profile = small_project(tmp_path, f"print(open({str(tmp_path / 'given')!r}).read())")
     outputs = Outputs(tmp_path / "outputs" / "demo")
     errors = outputs.folder / "executed" / "50_small.error.txt"
-    with pytest.raises(KdigError, match=rf"50_small\.ipynb failed: FileNotFoundError: .* \(traceback: {errors}\)"):
+    with pytest.raises(
+        KdigError, match=rf"50_small\.ipynb failed: FileNotFoundError: .* \(traceback: {errors}\)"
+    ):
         run_notebook(notebook, profile, None, outputs)
     assert "Traceback" in errors.read_text()
     (tmp_path / "given").write_text("here")
@@ -324,20 +412,32 @@ def test_a_notebook_wanted_by_two_processes_is_executed_once(tmp_path, capfd):
         list(both.map(lambda _: run_notebook(notebook, profile, None, outputs), range(2)))
     said = capfd.readouterr().out
     assert (said.count("$ papermill"), said.count("unchanged since it ran")) == (1, 1)
-    assert {path.suffix for path in (outputs.folder / "executed").iterdir()} == {".ipynb", ".html", ".json"}
+    assert {path.suffix for path in (outputs.folder / "executed").iterdir()} == {
+        ".ipynb",
+        ".html",
+        ".json",
+    }
 
 
 def test_root_given_on_the_command_line_starts_at_home_or_at_the_project(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(ROOT / "notebooks")
     for given, meant in (("pictures", "pictures"), ("~/pictures", str(tmp_path / "pictures"))):
-        command = papermill_command(ROOT / "notebooks" / "04_ablation.ipynb", ROOT / "params" / "lite", given, tmp_path / "o.ipynb")
+        command = papermill_command(
+            ROOT / "notebooks" / "04_ablation.ipynb",
+            ROOT / "params" / "lite",
+            given,
+            tmp_path / "o.ipynb",
+        )
         assert command[-3:] == ["-r", "root", meant]
 
 
 def test_printed_command_can_be_copied_though_a_path_has_a_space(tmp_path, capsys, monkeypatch):
-    given, outputs = ["papermill", "a notebook.ipynb", "it's.ipynb", "--version"], Outputs(tmp_path / "my results")
-    monkeypatch.setattr("kdig.reproduce.papermill_command", lambda *arguments: given)
+    given, outputs = (
+        ["papermill", "a notebook.ipynb", "it's.ipynb", "--version"],
+        Outputs(tmp_path / "my results"),
+    )
+    monkeypatch.setattr("kdig.study.reproduce.papermill_command", lambda *arguments: given)
     notebook = ROOT / "notebooks" / "99_claims.ipynb"
     with pytest.raises(KdigError):
         run_notebook(notebook, ROOT / "params" / "demo", None, outputs)
@@ -353,5 +453,11 @@ def test_stamp_follows_source_parameters_and_facts(tmp_path):
     for path in (notebook, parameters, facts):
         for text in ("a", "b"):
             path.write_text(text)
-            stamps.append(_stamp(notebook, ["papermill", *([str(parameters)] if parameters.exists() else [])], outputs))
+            stamps.append(
+                _stamp(
+                    notebook,
+                    ["papermill", *([str(parameters)] if parameters.exists() else [])],
+                    outputs,
+                )
+            )
     assert len(set(stamps)) == len(stamps)

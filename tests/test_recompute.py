@@ -5,7 +5,7 @@ from scipy import stats as scipy_stats
 from sklearn.mixture import GaussianMixture
 from statsmodels.stats.diagnostic import lilliefors
 
-from kdig import recompute
+from kdig.paper import recompute
 
 
 def test_pooled_sd_is_the_root_of_the_mean_variance_for_equal_groups():
@@ -19,13 +19,20 @@ def test_equal_cells_are_the_best_of_normal_runs(best_of):
     runs = np.random.default_rng(1).normal(0, 0.4, (20_000, 6, best_of)).max(axis=2)
     assert ours.mean() == pytest.approx(runs.mean(), abs=0.01)
     assert ours.std() == pytest.approx(runs.std(), rel=0.02)
-    assert recompute.spread(ours).max_minus_mean.mean() == pytest.approx((runs.max(1) - runs.mean(1)).mean(), rel=0.02)
+    assert recompute.spread(ours).max_minus_mean.mean() == pytest.approx(
+        (runs.max(1) - runs.mean(1)).mean(), rel=0.02
+    )
 
 
 def test_spread_of_a_written_row():
     row = recompute.spread(np.array([1.0, 5.0, 3.0, 4.0])).iloc[0]
     assert row.to_dict() == pytest.approx(
-        {"max_minus_mean": 1.75, "max_minus_second": 1, "range": 4, "sd": np.std([1, 3, 4, 5], ddof=1)}
+        {
+            "max_minus_mean": 1.75,
+            "max_minus_second": 1,
+            "range": 4,
+            "sd": np.std([1, 3, 4, 5], ddof=1),
+        }
     )
 
 
@@ -64,7 +71,11 @@ def test_prediction_interval_is_the_textbook_one():
     x, y = np.array([1.0, 2.0, 3.0, 4.0, 6.0]), np.array([1.1, 1.9, 3.2, 3.9, 6.1])
     line = scipy_stats.linregress(x, y)
     residual = np.sqrt(((y - line.slope * x - line.intercept) ** 2).sum() / 3)
-    half = scipy_stats.t.ppf(0.975, 3) * residual * np.sqrt(1 + 1 / 5 + (9 - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum())
+    half = (
+        scipy_stats.t.ppf(0.975, 3)
+        * residual
+        * np.sqrt(1 + 1 / 5 + (9 - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum())
+    )
     shown, r2 = recompute.predict(x, y, [9.0])
     assert shown.loc[0, ["value", "low", "high"]].tolist() == pytest.approx(
         [line.slope * 9 + line.intercept + s * half for s in (0, -1, 1)]
@@ -139,18 +150,24 @@ def test_variance_ratio_has_its_level():
 
 def test_half_widths():
     assert recompute.half_width(0.553, 60) == pytest.approx(1.959964 * 0.553 / np.sqrt(60))
-    assert recompute.half_width(0.553, 60, student=True) == pytest.approx(2.000995 * 0.553 / np.sqrt(60), rel=1e-5)
+    assert recompute.half_width(0.553, 60, student=True) == pytest.approx(
+        2.000995 * 0.553 / np.sqrt(60), rel=1e-5
+    )
 
 
 def test_detectable_difference_has_its_power():
     difference = recompute.detectable(0.4, 10)
     rng = np.random.default_rng(0)
-    p = scipy_stats.ttest_ind(rng.normal(difference, 0.4, (4000, 10)), rng.normal(0, 0.4, (4000, 10)), axis=1).pvalue
+    p = scipy_stats.ttest_ind(
+        rng.normal(difference, 0.4, (4000, 10)), rng.normal(0, 0.4, (4000, 10)), axis=1
+    ).pvalue
     assert np.mean(p < 0.05) == pytest.approx(0.8, abs=0.03)
 
 
 def test_weighted_accuracy_counts_pictures():
-    assert recompute.weighted_accuracy([50.0, 100.0], [300, 100]) == pytest.approx(100 * (150 + 100) / 400)
+    assert recompute.weighted_accuracy([50.0, 100.0], [300, 100]) == pytest.approx(
+        100 * (150 + 100) / 400
+    )
 
 
 def test_kappa_range_bounds_every_confusion():
@@ -168,9 +185,14 @@ def test_kappa_range_bounds_every_confusion():
         assert low - 1e-12 <= kappa <= high + 1e-12
 
 
-@pytest.mark.parametrize(("alpha", "temperature", "target"), [(0.01, 2.5, 0.1), (0.5, 4, 0.1), (0.3, 2, 0.8), (0.01, 2.5, 0.98)])
+@pytest.mark.parametrize(
+    ("alpha", "temperature", "target"),
+    [(0.01, 2.5, 0.1), (0.5, 4, 0.1), (0.3, 2, 0.8), (0.01, 2.5, 0.98)],
+)
 def test_stationary_gap_is_where_eq_1_is_smallest(alpha, temperature, target):
-    """Eq. 1 over a grid of gaps, for a softened target that gives the true class `target` and the rest equal parts."""
+    """Eq. 1 over a grid of gaps, for a softened target that gives the true class `target` and the
+    rest equal parts.
+    """
     gaps = np.linspace(-5, 40, 45_001)
 
     def log_softmax(gap):
@@ -180,7 +202,9 @@ def test_stationary_gap_is_where_eq_1_is_smallest(alpha, temperature, target):
     plain, softened = log_softmax(gaps), log_softmax(gaps / temperature)
     kl = (np.array([1, 9]) * soft * np.log(soft)).sum() - (np.array([1, 9]) * soft) @ softened
     loss = -(1 - alpha) * plain[0] + alpha * temperature**2 * kl
-    assert recompute.stationary_gap(alpha, temperature, target) == pytest.approx(gaps[loss.argmin()], abs=0.002)
+    assert recompute.stationary_gap(alpha, temperature, target) == pytest.approx(
+        gaps[loss.argmin()], abs=0.002
+    )
 
 
 def test_matching_smoothing_has_the_same_gap():
@@ -197,16 +221,25 @@ def _two_groups(rng, draws, n=60, share=0.4, distance=4.0):
 
 @pytest.mark.parametrize(("kind", "floor"), [("tied", 0.0), ("full", 0.01)])
 def test_two_normals_are_scikit_learns_mixture_or_a_likelier_one(kind, floor):
-    """Two widths have several ends; one narrow group is likelier in one of these samples, and scikit-learn's start misses it."""
+    """Two widths have several ends.
+
+    One narrow group is likelier in one of these samples, and scikit-learn's start misses it.
+    """
     samples, same = _two_groups(np.random.default_rng(0), 5), 0
-    for x, row in zip(samples, recompute.two_normals(samples, kind == "tied", iterations=2_000).itertuples()):
+    for x, row in zip(
+        samples, recompute.two_normals(samples, kind == "tied", iterations=2_000).itertuples()
+    ):
         z = ((x - x.mean()) / x.std())[:, None]
-        fit = GaussianMixture(2, covariance_type=kind, reg_covar=floor, tol=1e-9, max_iter=5_000, random_state=0).fit(z)
+        fit = GaussianMixture(
+            2, covariance_type=kind, reg_covar=floor, tol=1e-9, max_iter=5_000, random_state=0
+        ).fit(z)
         theirs = 2 * 60 * (fit.score(z) - scipy_stats.norm.logpdf(z).mean())
         assert row.ratio > theirs - 0.02
         if row.ratio < theirs + 0.02:
             same, order = same + 1, fit.means_[:, 0].argsort()
-            assert [row.low, row.high] == pytest.approx(x.mean() + x.std() * fit.means_[order, 0], abs=0.002)
+            assert [row.low, row.high] == pytest.approx(
+                x.mean() + x.std() * fit.means_[order, 0], abs=0.002
+            )
             assert row.share == pytest.approx(fit.weights_[order[1]], abs=0.005)
     assert same >= 4 + (kind == "tied")
 
@@ -225,11 +258,16 @@ def test_two_normals_large_statistics_have_converged():
     rng = np.random.default_rng(3)
     null = rng.normal(size=(400, 60))
     short, long = (
-        np.quantile(recompute.two_normals(null, **given).ratio, [0.9, 0.95, 0.98]) for given in ({}, {"iterations": 1_000})
+        np.quantile(recompute.two_normals(null, **given).ratio, [0.9, 0.95, 0.98])
+        for given in ({}, {"iterations": 1_000})
     )
     assert short == pytest.approx(long, abs=0.02)
     groups = _two_groups(rng, 10)
-    assert np.allclose(recompute.two_normals(groups).ratio, recompute.two_normals(groups, iterations=1_000).ratio, atol=0.02)
+    assert np.allclose(
+        recompute.two_normals(groups).ratio,
+        recompute.two_normals(groups, iterations=1_000).ratio,
+        atol=0.02,
+    )
 
 
 def test_two_normals_statistic_ignores_place_and_scale_and_finds_groups():
@@ -238,7 +276,9 @@ def test_two_normals_statistic_ignores_place_and_scale_and_finds_groups():
     null = recompute.two_normals(normal).ratio
     assert np.allclose(recompute.two_normals(90 - 0.3 * normal[:20]).ratio, null[:20], atol=0.05)
     assert (null >= 0).all()
-    assert 4 < np.quantile(null, 0.95) < 9  # between chi-square of one and of several degrees of freedom
+    assert (
+        4 < np.quantile(null, 0.95) < 9
+    )  # between chi-square of one and of several degrees of freedom
     found = recompute.two_normals(_two_groups(rng, 20))
     assert (found.ratio > null.max()).all()
     assert found.share.mean() == pytest.approx(0.4, abs=0.04)

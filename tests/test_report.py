@@ -1,4 +1,6 @@
-"""The report's links: every claim that was measured leads to the table or figure that shows it and to the cell that makes it."""
+"""The report's links: every claim that was measured leads to the table or figure that shows it and
+to the cell that makes it.
+"""
 
 import re
 from pathlib import Path
@@ -8,15 +10,17 @@ import pandas as pd
 import pytest
 
 from kdig import KdigError
-from kdig.outputs import Outputs
 from kdig.paper import claims
-from kdig.report import build_report, shown_in
+from kdig.study.outputs import Outputs
+from kdig.study.report import build_report, shown_in
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 def sources(notebook):
-    return "\n".join(cell.source for cell in nbformat.read(NOTEBOOKS / f"{notebook}.ipynb", as_version=4).cells)
+    return "\n".join(
+        cell.source for cell in nbformat.read(NOTEBOOKS / f"{notebook}.ipynb", as_version=4).cells
+    )
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("0*.ipynb")), ids=lambda path: path.stem)
@@ -42,7 +46,10 @@ def profile_folder(folder):
     executed = folder / "executed" / "04_ablation.ipynb"
     executed.parent.mkdir()
     cell = nbformat.v4.new_code_cell('out.table(table, "04_table4", "Caption.")', id="table4")
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell('"04_table4"'), cell]), executed)
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell('"04_table4"'), cell]),
+        executed,
+    )
     outputs.note_run("04_ablation", seconds=1.0, command="papermill")
     return outputs
 
@@ -57,7 +64,9 @@ def test_file_that_cannot_be_read_is_named(tmp_path, file, content):
     outputs = profile_folder(tmp_path)
     path = tmp_path / file
     path.unlink() if content is None else path.write_text(content)
-    with pytest.raises(KdigError, match=rf"cannot read {path} .*: delete it and the \.json file") as error:
+    with pytest.raises(
+        KdigError, match=rf"cannot read {path} .*: delete it and the \.json file"
+    ) as error:
         build_report(outputs, "demo")
     assert "\n" not in str(error.value)
 
@@ -84,7 +93,10 @@ def test_links_lead_to_what_is_there(tmp_path):
     outputs = profile_folder(tmp_path)
     page = build_report(outputs, "demo").read_text()
     row = re.search(r"\(T4-student-mean\).*?</details>", page, re.DOTALL).group()
-    assert re.findall(r'href="([^"]*#[^"]*)"', row) == ["#table-04_table4", "executed/04_ablation.html#cell-id=table4"]
+    assert re.findall(r'href="([^"]*#[^"]*)"', row) == [
+        "#table-04_table4",
+        "executed/04_ablation.html#cell-id=table4",
+    ]
     assert 'id="table-04_table4"' in page
     other = re.search(r"\(T4-kd-mean\).*?</details>", page, re.DOTALL).group()
     assert "shown in" not in other, "nothing was measured for this claim"

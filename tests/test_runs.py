@@ -16,22 +16,37 @@ import numpy as np
 import pytest
 import torch
 
-from kdig import KdigError, runs
-from kdig.files import NoSpaceError
-from kdig.losses import DistillationLoss
-from kdig.models import student, with_normalisation
-from kdig.runs import METHODS, Run, Workspace, _require_space, execute, frame, prepare, signal_spec, train
-from kdig.signals import IGDataset, Signals, signal_path
-from kdig.training import Recipe, accuracy, fit, predict
+from kdig import KdigError
+from kdig.core import runs
+from kdig.core.files import NoSpaceError
+from kdig.core.losses import DistillationLoss
+from kdig.core.networks import student, with_normalisation
+from kdig.core.runs import (
+    METHODS,
+    Run,
+    Workspace,
+    _require_space,
+    execute,
+    frame,
+    prepare,
+    signal_spec,
+    train,
+)
+from kdig.core.signals import IGDataset, Signals, signal_path
+from kdig.core.training import Recipe, accuracy, fit, predict
 
 
 @pytest.fixture(scope="session")
 def teacher(tmp_path_factory, digits):
     """A teacher's result and the workspace that it lies in."""
     workspace = Workspace(tmp_path_factory.mktemp("teacher"))
-    recipe = Recipe(epochs=10, learning_rate=1e-2, schedule="onecycle", normalise=True, bn_momentum=0.5)
+    recipe = Recipe(
+        epochs=10, learning_rate=1e-2, schedule="onecycle", normalise=True, bn_momentum=0.5
+    )
     shape = {"image_size": 8, "level": 0, "width": 0.25, "padding": 1, "flip": False}
-    result = execute([Run(dataset="digits", data=digits.fingerprint, recipe=recipe, **shape)], workspace)[0]
+    result = execute(
+        [Run(dataset="digits", data=digits.fingerprint, recipe=recipe, **shape)], workspace
+    )[0]
     assert result.last.test_accuracy > 60
     return result, workspace
 
@@ -44,7 +59,7 @@ def taught(workspace, make_run, teacher):
     weights = {"alpha": 0.5, "probability": 0.5, "gamma": 0.8}
 
     def make(method, **changes):
-        chosen = {name: weights[name] for name in METHODS[method]}
+        chosen = {name: weights[name] for name in METHODS[method].weights}
         return make_run(teacher=result.weights, temperature=4.0, **chosen, **changes)
 
     return make
@@ -72,7 +87,11 @@ def test_seed_decides_whatever_the_process_has_drawn_before(tmp_path, make_run, 
     for draw in (1, 2):
         torch.manual_seed(draw)
         before = torch.get_rng_state()
-        weights.append(train(make_run(level=level, recipe={"epochs": 1}), Workspace(tmp_path / str(draw))).weights)
+        weights.append(
+            train(
+                make_run(level=level, recipe={"epochs": 1}), Workspace(tmp_path / str(draw))
+            ).weights
+        )
         assert torch.equal(torch.get_rng_state(), before)
     assert weights[0] == weights[1]
 
@@ -101,7 +120,9 @@ def test_dask_engine_gives_the_same_numbers_or_says_what_is_missing(make_run, wo
 
 @pytest.mark.parametrize("pairing", ["static", "released", "reshuffled", "same_view"])
 def test_every_method_trains_under_every_pairing(taught, workspace, pairing):
-    results = execute([taught(m, pairing=pairing, recipe={"epochs": 1}) for m in METHODS], workspace)
+    results = execute(
+        [taught(m, pairing=pairing, recipe={"epochs": 1}) for m in METHODS], workspace
+    )
     assert [r.run.method for r in results] == list(METHODS)
     assert len({r.weights for r in results}) == len(METHODS)
 
@@ -118,7 +139,12 @@ def test_methods_with_one_seed_start_from_the_same_weights(taught, workspace):
 
 def test_key_holds_what_decides_and_drops_what_does_not(make_run):
     plain = make_run()
-    assert make_run(temperature=9.0, steps=3, pairing="released", teacher="x", attention_reduction="mean").key == plain.key
+    assert (
+        make_run(
+            temperature=9.0, steps=3, pairing="released", teacher="x", attention_reduction="mean"
+        ).key
+        == plain.key
+    )
     variants = [
         {"seed": 1}, {"alpha": 0.1, "teacher": "x"}, {"level": 7}, {"width": 0.5}, {"train_images": 50}, {"image_size": 16},
         {"data": "y"}, {"padding": 2}, {"flip": True}, {"recipe": {"epochs": 3}}, {"recipe": {"learning_rate": 2e-3}},
@@ -130,11 +156,15 @@ def test_key_holds_what_decides_and_drops_what_does_not(make_run):
     assert make_run(**helped, steps=3).key == make_run(**helped, steps=5).key  # no maps, no steps
 
 
-def test_finished_run_is_not_repeated_and_equal_runs_are_trained_once(make_run, workspace, monkeypatch):
-    import kdig.runs
+def test_finished_run_is_not_repeated_and_equal_runs_are_trained_once(
+    make_run, workspace, monkeypatch
+):
+    import kdig.core.runs
 
     calls = []
-    monkeypatch.setattr(kdig.runs, "fit", lambda *args, **kwargs: calls.append(1) or fit(*args, **kwargs))
+    monkeypatch.setattr(
+        kdig.core.runs, "fit", lambda *args, **kwargs: calls.append(1) or fit(*args, **kwargs)
+    )
     first = execute([make_run(), make_run()], workspace)
     second = execute([make_run()], workspace)
     assert len(calls) == 1
@@ -150,24 +180,37 @@ def test_result_holds_where_it_comes_from(make_run, workspace):
     assert result.run.data in result.data_label
     assert result.seconds > 0
     test = workspace.pictures(result.run).scored
-    assert 100 * (result.predicted == test.labels.numpy()).mean() == pytest.approx(result.last.test_accuracy)
+    assert 100 * (result.predicted == test.labels.numpy()).mean() == pytest.approx(
+        result.last.test_accuracy
+    )
     net = workspace.load_weights(result.weights).net
     assert accuracy(predict(net, test), test.labels) == pytest.approx(result.last.test_accuracy)
     row = frame([result]).iloc[0]
     assert row.run == result.run.key == make_run().key
 
 
-def test_killed_sweep_keeps_what_is_finished_and_completes_to_the_same_table(make_run, workspace, tmp_path):
+def test_killed_sweep_keeps_what_is_finished_and_completes_to_the_same_table(
+    make_run, workspace, tmp_path
+):
     specifications = [make_run(seed=s, recipe={"epochs": 6}) for s in range(6)]
-    (tmp_path / "specs.json").write_text(json.dumps([s.model_dump(mode="json") for s in specifications]))
+    (tmp_path / "specs.json").write_text(
+        json.dumps([s.model_dump(mode="json") for s in specifications])
+    )
     code = (
-        "import json, pathlib, sys\nfrom kdig.runs import Run, Workspace, execute\n"
+        "import json, pathlib, sys\nfrom kdig.core.runs import Run, Workspace, execute\n"
         "if __name__ == '__main__':\n"
         "    runs = [Run(**r) for r in json.loads(pathlib.Path(sys.argv[1]).read_text())]\n"
         "    execute(runs, Workspace(pathlib.Path(sys.argv[2])), 'local', workers=2)\n"
     )
     (tmp_path / "sweep.py").write_text(code)
-    process = subprocess.Popen([sys.executable, str(tmp_path / "sweep.py"), str(tmp_path / "specs.json"), str(workspace.folder)])
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            str(tmp_path / "sweep.py"),
+            str(tmp_path / "specs.json"),
+            str(workspace.folder),
+        ]
+    )
     stored = workspace.folder / "runs"
     deadline = time.monotonic() + 120
     while len(list(stored.glob("[!.]*.json"))) < 2 and time.monotonic() < deadline:
@@ -183,11 +226,11 @@ def test_killed_sweep_keeps_what_is_finished_and_completes_to_the_same_table(mak
 
 
 def test_a_killed_worker_is_said_and_the_next_call_goes_on(make_run, workspace):
-    import kdig.runs
+    import kdig.core.runs
 
     first, second = make_run(), make_run(seed=1)
     execute([first], workspace, "local", workers=1)
-    (worker,) = kdig.runs._pool(1)._processes
+    (worker,) = kdig.core.runs._pool(1)._processes
     os.kill(worker, signal.SIGKILL)
     with pytest.raises(KdigError, match="a worker was killed"):
         execute([second], workspace, "local", workers=1)
@@ -196,14 +239,16 @@ def test_a_killed_worker_is_said_and_the_next_call_goes_on(make_run, workspace):
 
 def test_workers_end_when_their_parent_is_killed(tmp_path):
     code = (
-        "import multiprocessing, os, sys, time\nfrom concurrent.futures import ProcessPoolExecutor\n"
-        "from kdig.runs import exit_with_parent\n"
-        "if __name__ == '__main__':\n"
-        "    pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context('spawn'), initializer=exit_with_parent)\n"
-        "    print(pool.submit(os.getpid).result(), flush=True)\n    time.sleep(60)\n"
+        "import multiprocessing, os, sys, time\nfrom concurrent.futures import"
+        " ProcessPoolExecutor\nfrom kdig.core.runs import exit_with_parent\nif __name__ =="
+        " '__main__':\n    pool = ProcessPoolExecutor(1,"
+        " mp_context=multiprocessing.get_context('spawn'), initializer=exit_with_parent)\n   "
+        " print(pool.submit(os.getpid).result(), flush=True)\n    time.sleep(60)\n"
     )
     (tmp_path / "pool.py").write_text(code)
-    process = subprocess.Popen([sys.executable, str(tmp_path / "pool.py")], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "pool.py")], stdout=subprocess.PIPE, text=True
+    )
     worker = int(process.stdout.readline())
     process.kill()
     process.wait()
@@ -219,7 +264,10 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
 def test_loss_that_is_not_finite_names_run_epoch_and_step_and_leaves_nothing(make_run, workspace):
     bad = make_run(recipe={"optimizer": "sgd", "learning_rate": 1e30})
     good = make_run(seed=5)
-    said = rf"1 of 2 runs failed: student level 8 seed 0 \({bad.key}\).*epoch 1, step [2-9]; lower the learning rate"
+    said = (
+        rf"1 of 2 runs failed: student level 8 seed 0 \({bad.key}\).*epoch 1, step [2-9]; lower the"
+        r" learning rate"
+    )
     with pytest.raises(KdigError, match=said) as error:
         execute([bad, good], workspace)
     assert "\n" not in str(error.value)
@@ -232,26 +280,40 @@ def test_first_loss_that_is_not_finite_blames_what_goes_in(digits):
     """No learning rate has had a part in it."""
     poisoned = Signals(logits=torch.full((20, 10), float("nan")))
     few, recipe = digits.train.select(torch.arange(20)), Recipe(epochs=1, batch_size=8)
-    with pytest.raises(KdigError, match="nan at epoch 1, step 1; the teacher's logits hold values that are not finite"):
-        fit(student(8, width=0.25), IGDataset(few, poisoned), digits.test, DistillationLoss(0.5, 2.0), recipe)
+    with pytest.raises(
+        KdigError,
+        match="nan at epoch 1, step 1; the teacher's logits hold values that are not finite",
+    ):
+        fit(
+            student(8, width=0.25),
+            IGDataset(few, poisoned),
+            digits.test,
+            DistillationLoss(0.5, 2.0),
+            recipe,
+        )
     dark = with_normalisation(student(8, width=0.25), [0.0] * 3, [1.0, 0.0, 1.0])
     dark[0].mean = torch.tensor([0.0, float("nan"), 0.0]).view(-1, 1, 1)
-    with pytest.raises(KdigError, match=r"step 1; .*inputs that are not finite, such as images after normalisation") as error:
+    with pytest.raises(
+        KdigError, match=r"step 1; .*inputs that are not finite, such as images after normalisation"
+    ) as error:
         fit(dark, IGDataset(few), digits.test, DistillationLoss(), recipe)
     assert "learning rate" not in str(error.value)
 
 
 def test_any_failure_leaves_the_other_runs_going(make_run, workspace, monkeypatch):
-    import kdig.runs
+    import kdig.core.runs
 
     def failing(model, dataset, *args, **kwargs):
         if dataset.seed == 0:
             raise RuntimeError("CUDA out of memory.\nTried to allocate")
         return fit(model, dataset, *args, **kwargs)
 
-    monkeypatch.setattr(kdig.runs, "fit", failing)
+    monkeypatch.setattr(kdig.core.runs, "fit", failing)
     with pytest.raises(
-        KdigError, match=r"1 of 3 runs failed: student level 8 seed 0.*RuntimeError: CUDA out of memory. Tried"
+        KdigError,
+        match=(
+            r"1 of 3 runs failed: student level 8 seed 0.*RuntimeError: CUDA out of memory. Tried"
+        ),
     ) as error:
         execute([make_run(seed=s) for s in range(3)], workspace)
     assert "\n" not in str(error.value)
@@ -260,7 +322,9 @@ def test_any_failure_leaves_the_other_runs_going(make_run, workspace, monkeypatc
 
 @pytest.mark.parametrize("engine", ["inline", "local"])
 def test_every_failure_is_listed_and_leaves_its_traceback(make_run, workspace, engine):
-    bad = [make_run(seed=seed, recipe={"optimizer": "sgd", "learning_rate": 1e30}) for seed in (0, 1)]
+    bad = [
+        make_run(seed=seed, recipe={"optimizer": "sgd", "learning_rate": 1e30}) for seed in (0, 1)
+    ]
     with pytest.raises(KdigError, match="2 of 2 runs failed") as error:
         execute(bad, workspace, engine)
     assert "\n" not in str(error.value)
@@ -273,8 +337,10 @@ def test_every_failure_is_listed_and_leaves_its_traceback(make_run, workspace, e
 
 def test_traceback_goes_when_the_run_succeeds(make_run, workspace, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr("kdig.runs.fit", lambda *args, **kwargs: 1 / 0)
-        with pytest.raises(KdigError, match=r"ZeroDivisionError: division by zero \(traceback: .*\.error\.txt"):
+        broken.setattr("kdig.core.runs.fit", lambda *args, **kwargs: 1 / 0)
+        with pytest.raises(
+            KdigError, match=r"ZeroDivisionError: division by zero \(traceback: .*\.error\.txt"
+        ):
             execute([make_run()], workspace)
     assert len(list((workspace.folder / "runs").iterdir())) == 1
     execute([make_run()], workspace)
@@ -283,7 +349,9 @@ def test_traceback_goes_when_the_run_succeeds(make_run, workspace, monkeypatch):
 
 def test_one_run_asked_for_twice_at_once_is_trained_once(make_run, workspace, monkeypatch):
     calls = []
-    monkeypatch.setattr("kdig.runs.fit", lambda *args, **kwargs: calls.append(1) or fit(*args, **kwargs))
+    monkeypatch.setattr(
+        "kdig.core.runs.fit", lambda *args, **kwargs: calls.append(1) or fit(*args, **kwargs)
+    )
     with futures.ThreadPoolExecutor(2) as both:
         first, second = both.map(lambda runs: execute(runs, workspace), [[make_run()]] * 2)
     assert first == second
@@ -292,17 +360,23 @@ def test_one_run_asked_for_twice_at_once_is_trained_once(make_run, workspace, mo
 
 def test_full_disk_stops_all_runs_at_once(make_run, workspace, monkeypatch):
     calls = []
-    monkeypatch.setattr("kdig.runs.fit", lambda *args, **kwargs: calls.append(1) or fit(*args, **kwargs))
+    monkeypatch.setattr(
+        "kdig.core.runs.fit", lambda *args, **kwargs: calls.append(1) or fit(*args, **kwargs)
+    )
 
     def full(content, path):
-        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 147712 vs 147608")
+        raise RuntimeError(
+            "[enforce fail at inline_container.cc:672] . unexpected pos 147712 vs 147608"
+        )
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(NoSpaceError, match=f"no space left in {workspace.folder / 'weights'}"):
         execute([make_run(seed=seed) for seed in range(3)], workspace)
     assert len(calls) == 1
     assert not list((workspace.folder / "runs").iterdir())
-    said = pickle.loads(pickle.dumps(NoSpaceError("no space left")))  # as it comes back from a worker
+    said = pickle.loads(
+        pickle.dumps(NoSpaceError("no space left"))
+    )  # as it comes back from a worker
     assert (type(said), str(said)) == (NoSpaceError, "no space left")
 
 
@@ -319,8 +393,11 @@ def test_space_for_weights_is_asked_for_before_training(make_run, workspace, mon
 
 
 def test_script_without_a_main_guard_is_named(tmp_path):
-    code = "from pathlib import Path\nfrom kdig.runs import Run, Workspace, execute\n"
-    code += f"run = Run(dataset='digits', data='x')\nexecute([run], Workspace(Path({str(tmp_path)!r})), 'local')\n"
+    code = "from pathlib import Path\nfrom kdig.core.runs import Run, Workspace, execute\n"
+    code += (
+        f"run = Run(dataset='digits', data='x')\nexecute([run], Workspace(Path({str(tmp_path)!r})),"
+        " 'local')\n"
+    )
     script = tmp_path / "sweep.py"
     script.write_text(code)
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
@@ -334,7 +411,10 @@ def test_dask_scheduler_that_does_not_answer_is_named(make_run, workspace, monke
     pytest.importorskip("distributed")
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:9")
     said = "no dask scheduler answers at tcp://127.0.0.1:9 .*unset DASK_SCHEDULER_ADDRESS"
-    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), pytest.raises(KdigError, match=said) as error:
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(KdigError, match=said) as error,
+    ):
         execute([make_run()], workspace, "dask")
     assert "\n" not in str(error.value)
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "nonsense://here")
@@ -354,7 +434,11 @@ def test_run_that_kills_its_dask_worker_leaves_the_others_going(make_run, worksp
 
     deadly.__module__ = "__main__"  # so that it travels by value
     monkeypatch.setattr(runs, "_attempt", deadly)
-    killing, bad, good = make_run(), make_run(seed=1, recipe={"optimizer": "sgd", "learning_rate": 1e30}), make_run(seed=2)
+    killing, bad, good = (
+        make_run(),
+        make_run(seed=1, recipe={"optimizer": "sgd", "learning_rate": 1e30}),
+        make_run(seed=2),
+    )
     once = dask.config.set({"distributed.scheduler.allowed-failures": 0})
     with once, pytest.raises(KdigError, match="2 of 3 runs failed: ") as error:
         execute([killing, bad, good], workspace, "dask", workers=1)
@@ -373,7 +457,9 @@ def test_answer_that_dies_with_its_worker_is_looked_up(make_run, workspace):
 
     answer = SimpleNamespace(result=late)
     assert runs._answer(answer, finished, workspace) is None
-    assert "its worker died or does not answer (TimeoutError)" in runs._answer(answer, lost, workspace)
+    assert "its worker died or does not answer (TimeoutError)" in runs._answer(
+        answer, lost, workspace
+    )
 
 
 def test_lost_weights_are_trained_again_and_damaged_ones_named(make_run, workspace):
@@ -389,16 +475,16 @@ def test_lost_weights_are_trained_again_and_damaged_ones_named(make_run, workspa
 
 
 def test_machine_without_git_records_it_as_unknown(make_run, workspace, monkeypatch):
-    import kdig.runs
+    import kdig.core.runs
 
-    kdig.runs.environment.cache_clear()
+    kdig.core.runs.environment.cache_clear()
     monkeypatch.setenv("PATH", "")
     assert execute([make_run()], workspace)[0].environment["git"] == "unknown"
-    kdig.runs.environment.cache_clear()
+    kdig.core.runs.environment.cache_clear()
 
 
 def test_leftover_of_a_killed_write_is_never_read(workspace, tmp_path):
-    from kdig.outputs import Outputs
+    from kdig.study.outputs import Outputs
 
     out = Outputs(tmp_path)
     out.facts("04_ablation", "digits", False, [{"fact": "f", "value": 2.0}])
@@ -435,9 +521,13 @@ def noisy_test(data):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"share": 0.75}, {"share": 0.75, "scored": "validation"}], ids=["whole", "share", "validation"]
+    "changes",
+    [{}, {"share": 0.75}, {"share": 0.75, "scored": "validation"}],
+    ids=["whole", "share", "validation"],
 )
-def test_no_test_picture_takes_part_in_training_selection_or_signals(taught, workspace, monkeypatch, changes):
+def test_no_test_picture_takes_part_in_training_selection_or_signals(
+    taught, workspace, monkeypatch, changes
+):
     """Replace the test pictures by noise: nothing but the scores on the test set may change."""
     run = taught("kd_ig_at", **changes)
     before, pictures = execute([run], workspace)[0], workspace.pictures(run)
@@ -480,17 +570,21 @@ def test_shares_are_stratified_fixed_and_apart_from_what_is_scored(make_run, wor
 
 
 def test_signals_of_a_share_are_those_of_its_pictures(taught, workspace):
-    """A share looks its signals up in the file of all training pictures: each must be its own picture's."""
-    import kdig.runs
+    """A share looks its signals up in the file of all training pictures: each must be its own
+    picture's.
+    """
+    import kdig.core.runs
 
     run = taught("kd_ig_at", share=0.75, split_seed=3)
     prepare([run], workspace, 1)
     pictures = workspace.pictures(run)
-    found = kdig.runs.training_set(run, workspace, pictures).signals
+    found = kdig.core.runs.training_set(run, workspace, pictures).signals
     teacher = workspace.load_weights(run.teacher)
     training = pictures.training
     for kind in run.wanted:
-        wanted = teacher.compute(kind, training.images / 255, training.labels, signal_spec(run, teacher, pictures.pool))
+        wanted = teacher.compute(
+            kind, training.images / 255, training.labels, signal_spec(run, teacher, pictures.pool)
+        )
         assert torch.allclose(getattr(found, kind), wanted, atol=1e-5), kind
 
 
@@ -502,19 +596,38 @@ def test_what_a_share_does_not_use_is_not_in_its_key(make_run):
 
 
 def test_signals_are_prepared_once_for_all_runs(taught, workspace, monkeypatch):
-    import kdig.signals
+    import kdig.core.signals
 
-    calls, compute = [], kdig.signals.Teacher.compute
-    monkeypatch.setattr(kdig.signals.Teacher, "compute", lambda self, kind, *args: calls.append(kind) or compute(self, kind, *args))
+    calls, compute = [], kdig.core.signals.Teacher.compute
+    monkeypatch.setattr(
+        kdig.core.signals.Teacher,
+        "compute",
+        lambda self, kind, *args: calls.append(kind) or compute(self, kind, *args),
+    )
     specifications = [taught(m, seed=s) for m in METHODS for s in range(3)]
     prepare(specifications, workspace, 1)
-    assert sorted(calls) == ["attention", "attention", "logits", "logits", "maps", "maps"]  # one block each, and a few rows again
+    assert sorted(calls) == [
+        "attention",
+        "attention",
+        "logits",
+        "logits",
+        "maps",
+        "maps",
+    ]  # one block each, and a few rows again
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle"])
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_recipes_train(make_run, workspace, optimizer, schedule):
-    run = make_run(recipe={"optimizer": optimizer, "schedule": schedule, "label_smoothing": 0.1, "evaluate_every": 2, "epochs": 3})
+    run = make_run(
+        recipe={
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "label_smoothing": 0.1,
+            "evaluate_every": 2,
+            "epochs": 3,
+        }
+    )
     history = train(run, workspace).history
     assert [e.test_accuracy is not None for e in history] == [False, True, True]
 
@@ -533,7 +646,9 @@ def test_results_survive_their_format(make_run):
 
 
 def test_fit_is_the_plain_loop(digits):
-    """Channels last and a fused optimiser against the loop that tutorials show, step by step in float64."""
+    """Channels last and a fused optimiser against the loop that tutorials show, step by step in
+    float64.
+    """
 
     class InDouble(torch.nn.Sequential):
         def forward(self, images):
@@ -544,8 +659,13 @@ def test_fit_is_the_plain_loop(digits):
     plain = copy.deepcopy(fast)
     dataset = IGDataset(digits.train.select(torch.arange(20)), padding=1, flip=False, seed=3)
     recipe = Recipe(epochs=2, batch_size=8, learning_rate=0.01)
-    fit(fast.to(memory_format=torch.channels_last), dataset, digits.test, DistillationLoss(), recipe)
-    optimizer, criterion = torch.optim.Adam(plain.parameters(), lr=0.01), torch.nn.CrossEntropyLoss()
+    fit(
+        fast.to(memory_format=torch.channels_last), dataset, digits.test, DistillationLoss(), recipe
+    )
+    optimizer, criterion = (
+        torch.optim.Adam(plain.parameters(), lr=0.01),
+        torch.nn.CrossEntropyLoss(),
+    )
     for epoch in (1, 2):
         dataset.set_epoch(epoch)
         for indices in dataset.order.split(8):
@@ -560,7 +680,7 @@ def test_fit_is_the_plain_loop(digits):
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_fused_optimizers_are_torchs_plain_ones(optimizer):
     """Twenty steps on a quadratic, against the same optimiser without `fused`."""
-    from kdig.training import make_optimizer
+    from kdig.core.training import make_optimizer
 
     target = torch.linspace(-1, 1, 12)
     recipe = Recipe(optimizer=optimizer, learning_rate=0.05, weight_decay=0.01)
@@ -582,7 +702,9 @@ def test_fused_optimizers_are_torchs_plain_ones(optimizer):
 @pytest.mark.parametrize("rival", ["mobilenet_v2", "resnet20"])
 def test_rivals_train_and_come_back_from_the_store(make_run, workspace, rival):
     run = make_run(architecture=rival, width=0.3)
-    assert run.key == make_run(architecture=rival, width=0.3, level=4).key != make_run(width=0.3).key
+    assert (
+        run.key == make_run(architecture=rival, width=0.3, level=4).key != make_run(width=0.3).key
+    )
     result = train(run, workspace)
     net = workspace.load_weights(result.weights)
     assert net.hash == result.weights
@@ -610,6 +732,8 @@ def test_overlay_controls_train(taught, workspace, overlay):
 
 
 def test_overlay_controls_are_for_a_pictures_own_signals(make_run):
-    with pytest.raises(ValueError, match="overlay 'phase' is a control for pairing 'static', not for 'released'"):
+    with pytest.raises(
+        ValueError, match="overlay 'phase' is a control for pairing 'static', not for 'released'"
+    ):
         make_run(probability=0.5, overlay="phase", pairing="released", teacher="abc")
     assert make_run(overlay="phase").key == make_run().key

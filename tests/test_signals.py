@@ -8,10 +8,18 @@ import torch
 from torch.utils.data import DataLoader
 
 from kdig import KdigError
-from kdig.augment import crop_flip, draw_views, normalise_map, overlay, phase_scrambled
-from kdig.data import Split
-from kdig.models import mobilenet_v2
-from kdig.signals import IGDataset, Signals, SignalSpec, Teacher, load_signal, precompute, signal_path
+from kdig.core.augment import crop_flip, draw_views, normalise_map, overlay, phase_scrambled
+from kdig.core.data import Split
+from kdig.core.networks import mobilenet_v2
+from kdig.core.signals import (
+    IGDataset,
+    Signals,
+    SignalSpec,
+    Teacher,
+    load_signal,
+    precompute,
+    signal_path,
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,16 +53,23 @@ def test_cache_is_in_dataset_order(kind, known, teacher, tmp_path):
 
 
 def test_released_cache_holds_other_pictures_in_other_crops(known, teacher, tmp_path):
-    """Row i is the signal of picture order[i] in a random crop; logits and attention come from one pass, maps from another."""
+    """Row i is the signal of picture order[i] in a random crop.
+
+    Logits and attention come from one pass, maps from another.
+    """
     spec = make_spec(teacher, known, pairing="released")
     for kind, seed in (("logits", 0), ("attention", 0), ("maps", 1)):
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(40, generator=generator)
         views = draw_views(40, spec.padding, spec.flip, generator)
         assert (order == torch.arange(40)).sum() < 5
-        stored = load_signal(spec, kind, precompute(spec, kind, teacher, known, tmp_path, block=16), known.labels)
+        stored = load_signal(
+            spec, kind, precompute(spec, kind, teacher, known, tmp_path, block=16), known.labels
+        )
         crops = crop_flip(known.images[order], views, spec.padding) / 255
-        assert torch.allclose(stored, teacher.compute(kind, crops, known.labels[order], spec), rtol=1e-3, atol=1e-5)
+        assert torch.allclose(
+            stored, teacher.compute(kind, crops, known.labels[order], spec), rtol=1e-3, atol=1e-5
+        )
 
 
 def test_killed_computation_goes_on_where_it_stopped(known, teacher, tmp_path, monkeypatch):
@@ -90,25 +105,42 @@ def test_block_that_cannot_be_read_is_computed_again(known, teacher, tmp_path):
 
 
 @pytest.mark.parametrize("locks", [True, False])
-def test_two_at_once_both_finish_and_leave_nothing_but_the_file(known, teacher, tmp_path, monkeypatch, locks):
+def test_two_at_once_both_finish_and_leave_nothing_but_the_file(
+    known, teacher, tmp_path, monkeypatch, locks
+):
     """Locks or not, the file is the same; with locks, nothing is computed twice."""
     spec, calls, compute = make_spec(teacher, known), [], Teacher.compute
     whole = precompute(spec, "logits", teacher, known, tmp_path / "whole", block=2).read_bytes()
-    monkeypatch.setattr(Teacher, "compute", lambda *arguments: calls.append(1) or compute(*arguments))
+    monkeypatch.setattr(
+        Teacher, "compute", lambda *arguments: calls.append(1) or compute(*arguments)
+    )
     if not locks:
-        monkeypatch.setattr("kdig.files.fcntl", None)
+        monkeypatch.setattr("kdig.core.files.fcntl", None)
     with futures.ThreadPoolExecutor(2) as both:
-        work = [both.submit(precompute, spec, "logits", teacher, known, tmp_path / "a", block=2) for _ in range(2)]
+        work = [
+            both.submit(precompute, spec, "logits", teacher, known, tmp_path / "a", block=2)
+            for _ in range(2)
+        ]
         paths = {done.result(timeout=60) for done in work}
     (path,) = paths
     assert path.read_bytes() == whole
-    assert {found.name for found in path.parent.iterdir()} == {path.name, path.with_suffix(".json").name}
+    assert {found.name for found in path.parent.iterdir()} == {
+        path.name,
+        path.with_suffix(".json").name,
+    }
     assert len(calls) == 20 or not locks
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("teacher", "f" * 16), ("data", "e" * 16), ("mean", (0.1,) * 3), ("baseline", "mean"), ("rule", "riemann_left"), ("steps", 9)],
+    [
+        ("teacher", "f" * 16),
+        ("data", "e" * 16),
+        ("mean", (0.1,) * 3),
+        ("baseline", "mean"),
+        ("rule", "riemann_left"),
+        ("steps", 9),
+    ],
 )
 def test_cache_of_something_else_is_refused_by_name(field, value, known, teacher, tmp_path):
     spec = make_spec(teacher, known)
@@ -143,7 +175,9 @@ def test_shuffled_cache_is_caught_by_its_argmax(known, teacher, tmp_path):
 def test_weak_teacher_is_named_and_used(known, teacher, tmp_path):
     wrong = replace(known, labels=(known.labels + 1) % 4)
     spec = make_spec(teacher, wrong)
-    with pytest.warns(UserWarning, match=r"the teacher agrees with 0% of the labels.*teacher_epochs"):
+    with pytest.warns(
+        UserWarning, match=r"the teacher agrees with 0% of the labels.*teacher_epochs"
+    ):
         path = precompute(spec, "logits", teacher, wrong, tmp_path)
     assert load_signal(spec, "logits", path, wrong.labels).shape == (40, 4)
 
@@ -163,7 +197,9 @@ def test_stamp_names_what_decides_a_signal(known, teacher, tmp_path):
         "kind", "teacher", "data", "image_size", "mean", "std", "pairing", "baseline", "rule", "steps", "output"
     }  # fmt: skip
     # a setting of the maps does not make logits anew
-    assert signal_path(spec, "logits", tmp_path) == signal_path(spec.model_copy(update={"steps": 7}), "logits", tmp_path)
+    assert signal_path(spec, "logits", tmp_path) == signal_path(
+        spec.model_copy(update={"steps": 7}), "logits", tmp_path
+    )
 
 
 def coordinate_maps(n=40, size=8):
@@ -177,7 +213,14 @@ def signals_of(split):
 
 @pytest.mark.parametrize("pairing", ["static", "released", "reshuffled"])
 def test_pairing_holds_for_logits_attention_and_maps_together(split, pairing):
-    ds = IGDataset(split, signals_of(split), wanted={"logits", "attention", "maps"}, probability=1.0, padding=1, pairing=pairing)
+    ds = IGDataset(
+        split,
+        signals_of(split),
+        wanted={"logits", "attention", "maps"},
+        probability=1.0,
+        padding=1,
+        pairing=pairing,
+    )
     for epoch in range(3):
         ds.set_epoch(epoch)
         index = torch.arange(40)
@@ -206,7 +249,15 @@ def veil_of(dataset, split):
 @pytest.mark.parametrize("overlay", ["map", "unmoved", "other", "phase", "mean", "grey", "mixup"])
 def test_overlay_controls_lay_over_what_they_say(split, overlay):
     maps = torch.rand(40, 8, 8, generator=torch.Generator().manual_seed(1)) ** 3
-    ds = IGDataset(split, Signals(maps=maps), wanted={"maps"}, probability=1.0, padding=1, overlay=overlay, seed=5)
+    ds = IGDataset(
+        split,
+        Signals(maps=maps),
+        wanted={"maps"},
+        probability=1.0,
+        padding=1,
+        overlay=overlay,
+        seed=5,
+    )
     ds.set_epoch(2)
     other = torch.tensor([int(i) for i in ds.other])
     assert (other != torch.arange(40)).all()
@@ -231,7 +282,9 @@ def test_overlay_controls_lay_over_what_they_say(split, overlay):
 
 
 def test_other_maps_leave_logits_their_own(split):
-    ds = IGDataset(split, signals_of(split), wanted={"logits", "maps"}, probability=1.0, overlay="other")
+    ds = IGDataset(
+        split, signals_of(split), wanted={"logits", "maps"}, probability=1.0, overlay="other"
+    )
     assert torch.equal(ds.__getitems__(range(40)).signals.logits, torch.eye(40))
 
 
@@ -245,7 +298,13 @@ def test_reshuffled_partners_change_with_the_epoch(split):
 def test_same_view_asks_the_teacher_about_the_very_crop(split, teacher):
     spec = make_spec(teacher, split)
     ds = IGDataset(
-        split, wanted={"logits", "attention", "maps"}, probability=0.5, padding=1, pairing="same_view", teacher=teacher, spec=spec
+        split,
+        wanted={"logits", "attention", "maps"},
+        probability=0.5,
+        padding=1,
+        pairing="same_view",
+        teacher=teacher,
+        spec=spec,
     )
     batch = ds.__getitems__(range(40))
     crops = crop_flip(split.images, ds.views, 1) / 255
@@ -259,7 +318,14 @@ def test_same_view_asks_the_teacher_about_the_very_crop(split, teacher):
 
 
 def test_one_sample_is_the_batch_of_one(split):
-    ds = IGDataset(split, signals_of(split), wanted={"logits", "attention", "maps"}, probability=0.5, padding=1, seed=3)
+    ds = IGDataset(
+        split,
+        signals_of(split),
+        wanted={"logits", "attention", "maps"},
+        probability=0.5,
+        padding=1,
+        seed=3,
+    )
     batch = ds.__getitems__([5, 0, 17])
     for row, index in enumerate([5, 0, 17]):
         one = ds[index]
@@ -277,16 +343,27 @@ def test_data_loader_gives_the_same_batches(split):
 
 
 def test_share_of_overlaid_pictures_is_the_probability():
-    big = Split(torch.full((4000, 3, 8, 8), 255, dtype=torch.uint8), torch.zeros(4000, dtype=torch.long), ("x",) * 4000)
-    ds = IGDataset(big, Signals(maps=torch.rand(4000, 8, 8)), wanted={"maps"}, probability=0.1, padding=0)
+    big = Split(
+        torch.full((4000, 3, 8, 8), 255, dtype=torch.uint8),
+        torch.zeros(4000, dtype=torch.long),
+        ("x",) * 4000,
+    )
+    ds = IGDataset(
+        big, Signals(maps=torch.rand(4000, 8, 8)), wanted={"maps"}, probability=0.1, padding=0
+    )
     changed = (ds.__getitems__(range(4000)).images != 1).flatten(1).any(1)
     assert changed.float().mean().item() == pytest.approx(0.1, abs=0.02)
 
 
 def test_methods_with_one_seed_share_order_crops_and_flips(split):
     plain = IGDataset(split, padding=1, seed=7)
-    helped = IGDataset(split, signals_of(split), wanted={"maps"}, probability=0.5, padding=1, seed=7)
+    helped = IGDataset(
+        split, signals_of(split), wanted={"maps"}, probability=0.5, padding=1, seed=7
+    )
     assert torch.equal(plain.order, helped.order)
     untouched = helped.views.chance >= 0.5
     assert untouched.any()
-    assert torch.equal(plain.__getitems__(range(40)).images[untouched], helped.__getitems__(range(40)).images[untouched])
+    assert torch.equal(
+        plain.__getitems__(range(40)).images[untouched],
+        helped.__getitems__(range(40)).images[untouched],
+    )

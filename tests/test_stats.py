@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from kdig import stats
+from kdig.measure import stats
 from kdig.paper import published
 
 
@@ -12,7 +12,13 @@ def frame():
     rng = np.random.default_rng(0)
     shared = rng.normal(size=12)
     columns = {"a": shared, "b": shared + 0.5 + 0.1 * rng.normal(size=12), "c": rng.normal(size=12)}
-    return pd.DataFrame([{"method": m, "seed": i, "accuracy": v} for m, values in columns.items() for i, v in enumerate(values)])
+    return pd.DataFrame(
+        [
+            {"method": m, "seed": i, "accuracy": v}
+            for m, values in columns.items()
+            for i, v in enumerate(values)
+        ]
+    )
 
 
 def column(frame, method):
@@ -29,7 +35,9 @@ def test_interval_is_mean_plus_minus_t_times_standard_error():
 def test_prediction_interval_by_hand():
     x = [1.0, 2.0, 4.0]
     half = 4.302653 * np.std(x, ddof=1) * np.sqrt(4 / 3)
-    assert stats.prediction_interval(x) == pytest.approx((np.mean(x) - half, np.mean(x) + half), rel=1e-6)
+    assert stats.prediction_interval(x) == pytest.approx(
+        (np.mean(x) - half, np.mean(x) + half), rel=1e-6
+    )
     low, high = stats.prediction_interval([5.0, 5.0, 5.0], other=0.7)
     assert (low, high) == pytest.approx((4.3, 5.7))
     assert np.ptp(stats.prediction_interval(x, other=3.0)) == pytest.approx(2 * np.hypot(half, 3.0))
@@ -37,7 +45,9 @@ def test_prediction_interval_by_hand():
 
 
 def test_one_further_network_lies_in_the_prediction_interval_as_often_as_it_says():
-    """The interval of the mean, in which a paper's single network was sought before, misses it far more often."""
+    """The interval of the mean, in which a paper's single network was sought before, misses it far
+    more often.
+    """
     draws = np.random.default_rng(3).normal(85, 0.6, (2000, 11))
     found = {}
     for name in ("prediction_interval", "mean_interval"):
@@ -50,7 +60,9 @@ def test_one_further_network_lies_in_the_prediction_interval_as_often_as_it_says
 def test_summary_names_its_degrees_of_freedom(frame):
     row = stats.summarise(frame, "method").set_index("method").loc["b"]
     x = column(frame, "b")
-    assert (row.n, row["mean"], row.sd, row["max"]) == pytest.approx((12, x.mean(), x.std(ddof=1), x.max()))
+    assert (row.n, row["mean"], row.sd, row["max"]) == pytest.approx(
+        (12, x.mean(), x.std(ddof=1), x.max())
+    )
 
 
 def test_comparison_is_scipys_on_pairs(frame):
@@ -59,10 +71,14 @@ def test_comparison_is_scipys_on_pairs(frame):
         x, base = column(frame, name), column(frame, "a")
         assert table.loc[name, "difference"] == pytest.approx((x - base).mean())
         assert table.loc[name, "p_paired"] == pytest.approx(scipy_stats.ttest_rel(x, base).pvalue)
-        assert table.loc[name, "p_welch"] == pytest.approx(scipy_stats.ttest_ind(x, base, equal_var=False).pvalue)
+        assert table.loc[name, "p_welch"] == pytest.approx(
+            scipy_stats.ttest_ind(x, base, equal_var=False).pvalue
+        )
         assert table.loc[name, "correlation"] == pytest.approx(np.corrcoef(x, base)[0, 1])
         assert table.loc[name, "low"] < table.loc[name, "difference"] < table.loc[name, "high"]
-    assert table.loc["b", "p_paired"] < 1e-6 < table.loc["b", "p_welch"]  # pairing removes what the two share
+    assert (
+        table.loc["b", "p_paired"] < 1e-6 < table.loc["b", "p_welch"]
+    )  # pairing removes what the two share
 
 
 def test_holm_by_hand():
@@ -96,11 +112,15 @@ def test_interval_of_the_median_is_by_ranks():
     x = np.arange(10.0)
     # binomial(10, 0.5): leaving out one value at either end keeps 97.9 %, two keep 89.1 %
     assert stats.median_interval(x) == (1.0, 8.0)
-    assert all(np.isnan(stats.median_interval([1.0, 2.0, 3.0, 4.0, 5.0])))  # 1 - 2 / 2**5 is less than 95 %
+    assert all(
+        np.isnan(stats.median_interval([1.0, 2.0, 3.0, 4.0, 5.0]))
+    )  # 1 - 2 / 2**5 is less than 95 %
 
 
 def test_medians_keep_groups_apart_whatever_their_order():
-    frame = pd.DataFrame({"b": [9] * 7 + [1] * 7, "a": ["x"] * 14, "v": [*range(7), *range(100, 107)]})
+    frame = pd.DataFrame(
+        {"b": [9] * 7 + [1] * 7, "a": ["x"] * 14, "v": [*range(7), *range(100, 107)]}
+    )
     table = stats.medians(frame, ["a", "b"], "v")
     assert table[["a", "b", "n", "median", "q25", "q75", "low", "high"]].values.tolist() == [
         ["x", 9, 7, 3, 1.5, 4.5, 0, 6],
@@ -116,7 +136,9 @@ def test_highest_of_further_runs_covers_as_often_as_it_says():
         hits += low <= rng.normal(90, 0.4, 3).max() <= high
     assert 0.91 < hits / 300 < 0.985
     assert all(np.isnan(stats.highest_interval([1.0], of=3)))
-    tight, wide = (np.diff(stats.highest_interval(rng.normal(90, 0.4, n), of=10))[0] for n in (50, 3))
+    tight, wide = (
+        np.diff(stats.highest_interval(rng.normal(90, 0.4, n), of=10))[0] for n in (50, 3)
+    )
     assert tight < wide
 
 
@@ -128,8 +150,13 @@ def test_accuracy_has_an_interval_over_networks_and_one_over_pictures():
     assert (found["n"], found["pictures"], found["accuracy"]) == (3, 200, pytest.approx(80))
     assert (found["low"], found["high"]) == pytest.approx(stats.mean_interval([75.0, 80.0, 85.0]))
     z, p, n = scipy_stats.norm.ppf(0.975), 0.8, 200
-    middle, half = (p + z**2 / (2 * n)) / (1 + z**2 / n), z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    assert (found["pictures_low"], found["pictures_high"]) == pytest.approx((100 * (middle - half), 100 * (middle + half)))
+    middle, half = (
+        (p + z**2 / (2 * n)) / (1 + z**2 / n),
+        z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)),
+    )
+    assert (found["pictures_low"], found["pictures_high"]) == pytest.approx(
+        (100 * (middle - half), 100 * (middle + half))
+    )
     one = stats.accuracy_intervals(right[0])
     assert np.isnan(one["low"])
     assert one["pictures_low"] < 75 < one["pictures_high"]

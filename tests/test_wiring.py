@@ -1,4 +1,6 @@
-"""Every setting reaches what it decides, and a run's key exactly then: one table with a row for every field."""
+"""Every setting reaches what it decides, and a run's key exactly then: one table with a row for
+every field.
+"""
 
 import itertools
 from collections.abc import Callable
@@ -11,23 +13,27 @@ import pytest
 import torch
 from conftest import write_tree
 
-import kdig.runs
-from kdig import KdigError, cost, reproduce
-from kdig.data import Split, load_dataset
-from kdig.models import build, state_hash, with_normalisation
-from kdig.runs import Run, Workspace, prepare, signal_spec, train, untrained
-from kdig.signals import SignalSpec, Teacher, load_signal, precompute, signal_path
-from kdig.training import Recipe, fit
+import kdig.core.runs
+from kdig import KdigError
+from kdig.core.data import Split, load_dataset
+from kdig.core.networks import build, state_hash, with_normalisation
+from kdig.core.runs import Run, Workspace, prepare, signal_spec, train, untrained
+from kdig.core.signals import SignalSpec, Teacher, load_signal, precompute, signal_path
+from kdig.core.training import Recipe, fit
+from kdig.study import cost, reproduce
 
 pytestmark = [pytest.mark.pins, pytest.mark.filterwarnings("ignore:the teacher agrees")]
 ROOT = Path(__file__).parents[1]
 KINDS = ("logits", "attention", "maps")
 
 
-# What a run does, taken apart. A row of `RUN` says which of these a field changes; all others must stay as they are.
+# What a run does, taken apart. A row of `RUN` says which of these a field changes; all others must
+# stay as they are.
 def seen(run: Run, workspace: Workspace) -> dict[str, object]:
-    """`training` and `scored` images, `start` (weights), `order` and `views` of an epoch, the first batch's `images` and
-    `signals`, its `loss`, the `end` (weights), and after which epochs it was `evaluated`."""
+    """`training` and `scored` images, `start` (weights), `order` and `views` of an epoch, the first
+    batch's `images` and `signals`, its `loss`, the `end` (weights), and after which epochs it was
+    `evaluated`.
+    """
     prepare([run], workspace, 1)
     images = workspace.pictures(run)
     found: dict[str, object] = {"training": images.training.ids, "scored": images.scored.ids}
@@ -38,16 +44,25 @@ def seen(run: Run, workspace: Workspace) -> dict[str, object]:
         dataset.set_epoch(1)
         index = dataset.order[:20]
         batch = dataset.__getitems__(index)
-        met = {kind: digest(values) for kind, values in batch.signals._asdict().items() if values is not None}
-        found.update(order=digest(dataset.order), views=[digest(getattr(dataset.views, f.name)) for f in fields(dataset.views)])
+        met = {
+            kind: digest(values)
+            for kind, values in batch.signals._asdict().items()
+            if values is not None
+        }
         found.update(
-            images=digest(batch.images), signals=met, evaluated=[row.epoch for row in history if row.test_loss is not None]
+            order=digest(dataset.order),
+            views=[digest(getattr(dataset.views, f.name)) for f in fields(dataset.views)],
+        )
+        found.update(
+            images=digest(batch.images),
+            signals=met,
+            evaluated=[row.epoch for row in history if row.test_loss is not None],
         )
         found.update(loss=loss_of(loss, len(batch.labels)))
         return history
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kdig.runs, "fit", watched)
+        patch.setattr(kdig.core.runs, "fit", watched)
         found["end"] = train(run, workspace).weights
     return found
 
@@ -66,7 +81,8 @@ def loss_of(loss: Callable, n: int) -> float:
 
 @dataclass
 class Row:
-    """`values` of a field beside its value in `base`: each must change all of `changes` and nothing else.
+    """`values` of a field beside its value in `base`: each must change all of `changes` and nothing
+    else.
 
     `along` is what has to change with a value, such as the data's fingerprint with the image size.
     """
@@ -79,7 +95,8 @@ class Row:
 
 KD, IG, AT = {"alpha": 0.5, "temperature": 4.0}, {"probability": 0.5}, {"gamma": 0.8}
 ALL, PART = {**KD, **IG, **AT}, {"share": 0.75}
-# a field that decides what is learnt changes the end; what is behind in a run's way follows from what is in front
+# a field that decides what is learnt changes the end; what is behind in a run's way follows from
+# what is in front
 RUN = {
     "dataset": Row(["folder"], "training scored images end", along=lambda name: {"data": name}),
     "data": Row(["0" * 16], "refused"),
@@ -89,7 +106,8 @@ RUN = {
     "share": Row([0.75, 0.5], "training order views images end"),
     "split_seed": Row([1, 2], "training images end", PART),
     "scored": Row(["validation"], "scored", PART),
-    # wide enough: with ONEDNN_MAX_CPU_ISA=AVX2, torch crashes training a ResNet-20 of fewer than eight channels
+    # wide enough: with ONEDNN_MAX_CPU_ISA=AVX2, torch crashes training a ResNet-20 of fewer than
+    # eight channels
     "architecture": Row(["mobilenet_v2", "resnet20"], "start end", {"width": 0.5}),
     "level": Row([7, 6], "start end"),
     "width": Row([0.5], "start end"),
@@ -99,9 +117,15 @@ RUN = {
     "gamma": Row([0.4, 0.3], "loss end", AT),
     "attention_reduction": Row(["mean"], "loss end", AT),
     "pairing": Row(["released", "same_view", "reshuffled"], "images signals end", ALL),
-    "overlay": Row(["unmoved", "other", "phase", "mean", "grey", "mixup"], "images signals end", IG),
+    "overlay": Row(
+        ["unmoved", "other", "phase", "mean", "grey", "mixup"], "images signals end", IG
+    ),
     "baseline": Row(["mean"], "images signals end", IG),
-    "rule": Row(["riemann_trapezoid", "riemann_middle", "riemann_left", "riemann_right"], "images signals end", IG),
+    "rule": Row(
+        ["riemann_trapezoid", "riemann_middle", "riemann_left", "riemann_right"],
+        "images signals end",
+        IG,
+    ),
     "steps": Row([3, 5], "images signals end", IG),
     "output": Row(["softmax"], "images signals end", IG),
     "teacher": Row(["second"], "images signals end", ALL),
@@ -137,7 +161,9 @@ def world(tmp_path_factory):
     with torch.random.fork_rng():
         nets = [observant(seed, digits) for seed in (0, 1)]
     names = [workspace.keep(net, digits.mean, digits.std, 0, 0.25) for net in nets]
-    fingerprints = {name: load_dataset(name, workspace.root, 8).fingerprint for name in ("digits", "folder")}
+    fingerprints = {
+        name: load_dataset(name, workspace.root, 8).fingerprint for name in ("digits", "folder")
+    }
     known: dict[str, dict] = {}
 
     def observe(run: Run) -> dict[str, object]:
@@ -149,11 +175,18 @@ def world(tmp_path_factory):
             known[run.key] = seen(run, workspace)
         return known[run.key]
 
-    return SimpleNamespace(workspace=workspace, teachers=dict(zip(("first", "second"), names)), observe=observe, data=fingerprints)
+    return SimpleNamespace(
+        workspace=workspace,
+        teachers=dict(zip(("first", "second"), names)),
+        observe=observe,
+        data=fingerprints,
+    )
 
 
 def observant(seed: int, data) -> torch.nn.Module:
-    """An untrained network whose batch norm has the images' statistics, so that what it says depends on the image."""
+    """An untrained network whose batch norm has the images' statistics, so that what it says
+    depends on the image.
+    """
     torch.manual_seed(seed)
     net = build(0, 10, 0.25)
     for module in net.modules():
@@ -164,7 +197,9 @@ def observant(seed: int, data) -> torch.nn.Module:
     return net
 
 
-def make(world, name: str = "", value: object = None, along: dict | None = None, base: dict | None = None) -> Run:
+def make(
+    world, name: str = "", value: object = None, along: dict | None = None, base: dict | None = None
+) -> Run:
     """The base run with one field set: 40 images of 8x8 digits, two epochs, the smallest student."""
     given = {
         "dataset": "digits", "data": "digits", "image_size": 8, "train_images": 40, "test_images": 60, "level": 8, "width": 0.25,
@@ -172,7 +207,11 @@ def make(world, name: str = "", value: object = None, along: dict | None = None,
     }  # fmt: skip
     changes = {**(base or {}), **(along or {}), **({name: value} if name else {})}
     recipe = {"epochs": 2, "batch_size": 16, "bn_momentum": 0.5}
-    recipe |= {n.removeprefix("recipe."): v for n, v in changes.items() if n.removeprefix("recipe.") in Recipe.model_fields}
+    recipe |= {
+        n.removeprefix("recipe."): v
+        for n, v in changes.items()
+        if n.removeprefix("recipe.") in Recipe.model_fields
+    }
     given |= {n: v for n, v in changes.items() if n in Run.model_fields}
     given["teacher"] = world.teachers[given["teacher"]]
     given["data"] = world.data.get(given["data"], given["data"])
@@ -203,10 +242,16 @@ def test_a_field_changes_what_it_decides_and_the_key(world, name):
     before = world.observe(plain)
     after = [world.observe(run) for run in changed]
     for value, found in zip(row.values, after):
-        moved = {part for part in {**before, **found} if found.get(part) != before.get(part)} if "end" in found else set(found)
+        moved = (
+            {part for part in {**before, **found} if found.get(part) != before.get(part)}
+            if "end" in found
+            else set(found)
+        )
         assert moved == set(row.changes.split()), f"{name} = {value}"
     for one, two in itertools.combinations(after, 2):
-        assert any(one[part] != two[part] for part in row.changes.split()), f"two values of {name} do the same"
+        assert any(one[part] != two[part] for part in row.changes.split()), (
+            f"two values of {name} do the same"
+        )
 
 
 @pytest.mark.parametrize("name", sorted(DEPENDENT))
@@ -217,7 +262,9 @@ def test_a_field_that_decides_nothing_is_not_in_the_key(world, name):
 
 
 def test_what_maps_are_made_of_decides_nothing_where_none_is_laid_over(world):
-    for name, overlay in itertools.product(("baseline", "rule", "steps", "output"), ("grey", "mixup")):
+    for name, overlay in itertools.product(
+        ("baseline", "rule", "steps", "output"), ("grey", "mixup")
+    ):
         base = {"probability": 0.5, "overlay": overlay}
         assert make(world, name, ROWS[name].values[0], base=base).key == make(world, base=base).key
     rival = {"architecture": "resnet20"}
@@ -226,11 +273,12 @@ def test_what_maps_are_made_of_decides_nothing_where_none_is_laid_over(world):
 
 def test_the_protocol_is_in_the_key(world, monkeypatch):
     before = make(world).key
-    monkeypatch.setattr(kdig.runs, "PROTOCOL", kdig.runs.PROTOCOL + 1)
+    monkeypatch.setattr(kdig.core.runs, "PROTOCOL", kdig.core.runs.PROTOCOL + 1)
     assert make(world).key != before
 
 
-# field of `SignalSpec` -> the value that it changes to, the kinds of signal that it decides, and in which pairing
+# field of `SignalSpec` -> the value that it changes to, the kinds of signal that it decides, and in
+# which pairing
 SPEC: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "teacher": ({"teacher": "second"}, KINDS, "static"),
     "data": ({"data": "other"}, KINDS, "static"),
@@ -251,23 +299,41 @@ SPEC: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
 
 @pytest.fixture(scope="module")
 def signals(tmp_path_factory):
-    """A function from a specification to its three caches, made by the network and on the images that it names."""
+    """A function from a specification to its three caches, made by the network and on the images
+    that it names.
+    """
     folder = tmp_path_factory.mktemp("signals")
     digits = load_dataset("digits", image_size=8)
     with torch.random.fork_rng():
         nets = {name: observant(seed, digits) for seed, name in enumerate(("first", "second"))}
     rows = {"digits": slice(0, 30), "other": slice(30, 60)}
-    splits = {n: Split(digits.train.images[r], digits.train.labels[r], digits.train.ids[r]) for n, r in rows.items()}
+    splits = {
+        n: Split(digits.train.images[r], digits.train.labels[r], digits.train.ids[r])
+        for n, r in rows.items()
+    }
     large = load_dataset("digits", image_size=10).train
     splits["large"] = Split(large.images[:30], large.labels[:30], large.ids[:30])
 
     def cached(**changes) -> dict[str, tuple[SignalSpec, Path, int]]:
-        given = {"teacher": "first", "data": "digits", "mean": (0.4,) * 3, "std": (0.3,) * 3, "image_size": 8, "steps": 4}
+        given = {
+            "teacher": "first",
+            "data": "digits",
+            "mean": (0.4,) * 3,
+            "std": (0.3,) * 3,
+            "image_size": 8,
+            "steps": 4,
+        }
         given |= {"padding": 1, "flip": False, "attention_index": 0, **changes}
-        teacher, split = Teacher(nets[given["teacher"]], given["mean"], given["std"]), splits[given["data"]]
+        teacher, split = (
+            Teacher(nets[given["teacher"]], given["mean"], given["std"]),
+            splits[given["data"]],
+        )
         spec = SignalSpec(**{**given, "teacher": teacher.hash, "data": split.fingerprint})
         paths = {kind: precompute(spec, kind, teacher, split, folder) for kind in KINDS}
-        return {kind: (spec, path, digest(load_signal(spec, kind, path, split.labels))) for kind, path in paths.items()}
+        return {
+            kind: (spec, path, digest(load_signal(spec, kind, path, split.labels)))
+            for kind, path in paths.items()
+        }
 
     return cached
 
@@ -295,11 +361,25 @@ def test_views_of_the_released_pass_decide_no_signal_of_images_as_they_are(signa
 
 
 # What else is kept under a name must follow the same fields.
-COSTED = ("train_images", "baseline", "rule", "steps", "output", "pairing", "teacher", "seed", "level", "temperature", "gamma")
+COSTED = (
+    "train_images",
+    "baseline",
+    "rule",
+    "steps",
+    "output",
+    "pairing",
+    "teacher",
+    "seed",
+    "level",
+    "temperature",
+    "gamma",
+)
 
 
 @pytest.mark.parametrize("name", COSTED)
-def test_cost_counts_maps_once_for_runs_that_look_them_up_in_one_file(world, name, monkeypatch, tmp_path):
+def test_cost_counts_maps_once_for_runs_that_look_them_up_in_one_file(
+    world, name, monkeypatch, tmp_path
+):
     monkeypatch.setattr(cost, "step_seconds", lambda *arguments: 0.0)
     monkeypatch.setattr(cost, "_map_seconds", lambda *arguments: 1.0)
     elsewhere = Workspace(tmp_path)
@@ -309,7 +389,9 @@ def test_cost_counts_maps_once_for_runs_that_look_them_up_in_one_file(world, nam
         runs = [make(world, base=base), make(world, name, other, base=base)]
         paths = {map_path(run, world.workspace) for run in runs}
         alone = sum(cost.estimate([run], elsewhere, 1, 1) for run in runs)
-        assert (cost.estimate(runs, elsewhere, 1, 1) == alone) == (len(paths) == 2), f"{name} = {other}"
+        assert (cost.estimate(runs, elsewhere, 1, 1) == alone) == (len(paths) == 2), (
+            f"{name} = {other}"
+        )
 
 
 def map_path(run: Run, workspace: Workspace) -> Path:
@@ -317,13 +399,15 @@ def map_path(run: Run, workspace: Workspace) -> Path:
     return signal_path(signal_spec(run, teacher, workspace.pool(run)), "maps", workspace.signals)
 
 
-@pytest.mark.parametrize("name", ["kdig/losses.py", "kdig/report.html.j2", "kdig/published/claims.csv"])
+@pytest.mark.parametrize(
+    "name", ["kdig/core/losses.py", "kdig/study/report.html.j2", "kdig/paper/published/claims.csv"]
+)
 def test_a_notebook_runs_again_when_the_module_changes(tmp_path, monkeypatch, name):
     notebook, changed = tmp_path / "04_ablation.ipynb", tmp_path / name
     for path in (notebook, changed):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("before")
-    monkeypatch.setattr(reproduce, "__file__", str(tmp_path / "kdig" / "reproduce.py"))
+    monkeypatch.setattr(reproduce, "__file__", str(tmp_path / "kdig" / "study" / "reproduce.py"))
     outputs = SimpleNamespace(folder=tmp_path / "outputs")
     before = reproduce._stamp(notebook, ["papermill"], outputs)
     assert reproduce._stamp(notebook, ["papermill"], outputs) == before

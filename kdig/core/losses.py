@@ -1,0 +1,81 @@
+"""The paper's objective: Eq. 1 (distillation) and Eq. 2 (with attention transfer)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+from torch.nn import functional as F
+
+Reduction = Literal["sum", "mean"]
+
+
+def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """L_KL of Eq. 1: T^2 times KL(teacher || student) of the softened outputs (N, K), averaged over
+    the batch.
+
+    The factor T^2 keeps the gradient's scale when T changes. The teacher's logits get no gradient.
+    """
+    log_student = F.log_softmax(student_logits / temperature, dim=1)
+    log_teacher = F.log_softmax(teacher_logits.detach() / temperature, dim=1)
+    return (
+        F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
+    )
+
+
+def attention_map(activation: Tensor) -> Tensor:
+    """A of Eq. 2: mean over channels of the squared activation (N, C, h, w), flattened and
+    L2-normalised to (N, h*w).
+    """
+    return F.normalize(activation.square().mean(1).flatten(1), dim=1)
+
+
+def attention_loss(
+    student_map: Tensor, teacher_map: Tensor, reduction: Reduction = "sum"
+) -> Tensor:
+    """L_AT of Eq. 2 for maps (N, P), averaged over the batch.
+
+    `sum` over the P positions is the squared norm of the paper's formula; `mean`, P times less, is
+    what its words ("mean squared error") and its released code say.
+    """
+    squared = (student_map - teacher_map.detach()).square()
+    return squared.sum(1).mean() if reduction == "sum" else squared.mean()
+
+
+@dataclass(frozen=True)
+class DistillationLoss:
+    """Eq. 2: (1 - alpha) CE + alpha L_KL + gamma L_AT.
+
+    Eq. 1 when gamma is 0; cross-entropy when alpha is 0 too.
+    """
+
+    alpha: float = 0.0
+    temperature: float = 1.0
+    gamma: float = 0.0
+    attention_reduction: Reduction = "sum"
+    label_smoothing: float = 0.0
+
+    def __call__(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        teacher_logits: Tensor | None = None,
+        student_map: Tensor | None = None,
+        teacher_map: Tensor | None = None,
+    ) -> Tensor:
+        """Scalar loss for `logits` (N, K) and `labels` (N,).
+
+        A term whose weight is 0 needs none of its tensors.
+        """
+        loss = (1 - self.alpha) * F.cross_entropy(
+            logits, labels, label_smoothing=self.label_smoothing
+        )
+        if self.alpha:
+            assert teacher_logits is not None, "alpha > 0 needs the teacher's logits"
+            loss = loss + self.alpha * kd_loss(logits, teacher_logits, self.temperature)
+        if self.gamma:
+            assert student_map is not None, "gamma > 0 needs the student's attention map"
+            assert teacher_map is not None, "gamma > 0 needs the teacher's attention map"
+            loss = loss + self.gamma * attention_loss(
+                student_map, teacher_map, self.attention_reduction
+            )
+        return loss

@@ -1,0 +1,196 @@
+"""One training loop for teacher and students, and one evaluation."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
+
+from kdig import KdigError
+from kdig.core.data import Split
+from kdig.core.losses import DistillationLoss, attention_map
+from kdig.core.networks import AttentionTap, full_precision
+from kdig.core.signals import IGDataset, Signals
+
+
+class Recipe(BaseModel):
+    """How a network is trained.
+
+    The defaults are the paper's: Adam, constant 1e-3, batches of 64, inputs not normalised.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["constant", "cosine", "onecycle"] = "constant"
+    weight_decay: float = Field(0.0, ge=0)
+    batch_size: int = Field(64, ge=2)
+    epochs: int = Field(100, ge=1)
+    normalise: bool = False
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    bn_momentum: float = Field(0.1, gt=0, le=1)
+    evaluate_every: int = Field(1, ge=1)
+
+
+class Epoch(BaseModel):
+    """One row of a run's history: means over the epoch's training pictures, then the test set if
+    scored; accuracies in percent.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+    seconds: float
+
+
+@full_precision()
+def fit(
+    model: nn.Module,
+    dataset: IGDataset,
+    test: Split,
+    loss: DistillationLoss,
+    recipe: Recipe,
+    *,
+    attention: AttentionTap | None = None,
+    name: str = "run",
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> list[Epoch]:
+    """Train `model` in place and return its history. The test set is scored, never used to choose
+    anything.
+
+    Raises `KdigError` with run, epoch and step at the first loss that is not finite.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = recipe.bn_momentum
+    batches = math.ceil(len(dataset) / recipe.batch_size)
+    optimizer = make_optimizer(model, recipe)
+    schedule = _schedule(optimizer, recipe, recipe.epochs * batches)
+    history = []
+    for epoch in range(1, recipe.epochs + 1):
+        start = time.monotonic()
+        losses, correct = _train_epoch(
+            model, dataset, loss, recipe, optimizer, schedule, attention, epoch
+        )
+        if not losses.isfinite().all():
+            step = int((~losses.isfinite()).nonzero()[0]) + 1
+            found = f"the loss is {losses[step - 1].item()} at epoch {epoch}, step {step}"
+            raise KdigError(
+                f"{name}: {found}; {_advice(dataset.signals, first=epoch == step == 1)}"
+            )
+        row = Epoch(
+            epoch=epoch,
+            train_loss=losses.mean().item(),
+            train_accuracy=100 * correct / len(dataset),
+            seconds=0.0,
+        )
+        if epoch % recipe.evaluate_every == 0 or epoch == recipe.epochs:
+            logits = predict(model, test, device=dataset.device)
+            row.test_loss = nn.functional.cross_entropy(logits, test.labels).item()
+            row.test_accuracy = accuracy(logits, test.labels)
+        row.seconds = time.monotonic() - start
+        history.append(row)
+        on_epoch(row)
+    return history
+
+
+def _advice(signals: Signals, first: bool) -> str:
+    """What to do about a loss that is not finite.
+
+    No learning rate has had a part in the `first` one.
+    """
+    if not first:
+        return "lower the learning rate"
+    given = {name: values for name, values in signals._asdict().items() if values is not None}
+    bad = [name for name, values in given.items() if not values.isfinite().all()]
+    if bad:
+        return (
+            f"the teacher's {' and '.join(bad)} hold values that are not finite: look at the"
+            " teacher, and delete cache/signals"
+        )
+    return (
+        "nothing was learned before it: look for inputs that are not finite, such as images after"
+        " normalisation"
+    )
+
+
+def _train_epoch(
+    model: nn.Module,
+    dataset: IGDataset,
+    loss: DistillationLoss,
+    recipe: Recipe,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    attention: AttentionTap | None,
+    epoch: int,
+) -> tuple[Tensor, float]:
+    """Every batch once; returns the losses (steps,) and the number of correct answers.
+
+    Nothing leaves the device in between.
+    """
+    dataset.set_epoch(epoch)
+    model.train()
+    losses, correct = [], torch.zeros((), device=dataset.device)
+    for indices in dataset.order.to(dataset.device).split(recipe.batch_size):
+        images, labels, signals = dataset.__getitems__(indices)
+        logits = model(images)
+        student_map = (
+            attention_map(attention.output) if attention and attention.output is not None else None
+        )
+        value = loss(logits, labels, signals.logits, student_map, signals.attention)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(value.detach())
+        correct += (logits.detach().argmax(1) == labels).sum()
+    return torch.stack(losses).cpu(), correct.item()
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+    """The optimizer of `recipe` for all of `model`'s parameters."""
+    # fused: one call for all tensors instead of some ten for each
+    settings: dict[str, Any] = {
+        "lr": recipe.learning_rate,
+        "weight_decay": recipe.weight_decay,
+        "fused": True,
+    }
+    if recipe.optimizer == "sgd":
+        return SGD(model.parameters(), momentum=0.9, nesterov=True, **settings)
+    return (AdamW if recipe.optimizer == "adamw" else Adam)(model.parameters(), **settings)
+
+
+def _schedule(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRScheduler:
+    if recipe.schedule == "onecycle":
+        return OneCycleLR(optimizer, max_lr=recipe.learning_rate, total_steps=steps)
+    if recipe.schedule == "cosine":
+        return CosineAnnealingLR(optimizer, T_max=steps)
+    return LambdaLR(optimizer, lambda step: 1.0)
+
+
+@full_precision()
+@torch.inference_mode()
+def predict(
+    model: nn.Module, split: Split, *, device: str = "cpu", batch_size: int = 100
+) -> Tensor:
+    """Logits (N, K) on the CPU for every picture of `split`, unaugmented, with the model in eval
+    mode.
+    """
+    model.eval()
+    rows = (images.to(device) / 255 for images in split.images.split(batch_size))
+    return torch.cat(
+        [model(images.contiguous(memory_format=torch.channels_last)).cpu() for images in rows]
+    )
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Percent of rows of `logits` (N, K) whose argmax is the label."""
+    return 100 * (logits.argmax(1) == labels).double().mean().item()

@@ -1,0 +1,91 @@
+"""Damaged test pictures, uint8 (N, 3, H, W) as in `kdig.core.data`, and whether networks still
+classify them correctly.
+
+A severity is in its own unit: of `jpeg` and `jpeg_444` the quality, 1 to 95; of `noise` the sd in
+grey levels of 255; of `blur` the sd in pixels; of `contrast` the factor that is left of it. `none`
+leaves the pictures as they are.
+"""
+
+import io
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Generator, Tensor, nn
+from torchvision.transforms import v2
+
+from kdig import KdigError
+from kdig.core.data import Split
+from kdig.core.training import predict
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def jpeg(images: Tensor, quality: int, subsampling: str = "4:2:0") -> Tensor:
+    """Each picture as JPEG and back.
+
+    4:2:0 keeps colour at half the resolution in both directions, 4:4:4 at the whole one.
+    """
+    back = []
+    for image in images:
+        file = io.BytesIO()
+        # subsampling is named because encoders' defaults differ; torchvision's encoder, deprecated,
+        # has no such option
+        v2.functional.to_pil_image(image).save(
+            file, "JPEG", quality=quality, subsampling=subsampling
+        )
+        back.append(v2.functional.pil_to_tensor(Image.open(file)))
+    return torch.stack(back)
+
+
+def blur(images: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur, cut off at three `sigma`, or at the picture's size; the border is mirrored."""
+    radius = min(math.ceil(3 * sigma), min(images.shape[-2:]) - 1)
+    blurred: Tensor = v2.functional.gaussian_blur(images, [2 * radius + 1] * 2, [sigma] * 2)
+    return blurred
+
+
+def corrupt(images: Tensor, kind: str, severity: float, seed: int = 0) -> Tensor:
+    """The pictures damaged; equal arguments give equal pictures.
+
+    Raises `KdigError` for an unknown kind.
+    """
+    if kind in ("jpeg", "jpeg_444"):
+        return jpeg(images, int(severity), "4:2:0" if kind == "jpeg" else "4:4:4")
+    if kind == "noise":
+        drawn = torch.randn(images.shape, generator=Generator().manual_seed(seed))
+        return (images + severity * drawn).round().clamp(0, 255).to(torch.uint8)
+    damages = {"none": lambda x, _: x, "blur": blur, "contrast": v2.functional.adjust_contrast}
+    if kind not in damages:
+        raise KdigError(
+            f"unknown damage {kind!r}: choose none, jpeg, jpeg_444, noise, blur or contrast"
+        )
+    damaged: Tensor = damages[kind](images, severity)
+    return damaged
+
+
+def right_answers(
+    models: Mapping[Key, nn.Module],
+    split: Split,
+    conditions: Sequence[tuple[str, float]],
+    device: str = "cpu",
+) -> dict[tuple[str, float], dict[Key, np.ndarray]]:
+    """For each (kind, severity): name -> bool (N,), whether the network is right. All networks see
+    the same damaged pictures.
+
+    `models` take pictures in [0, 1] and lie on `device`.
+    """
+    answers = {}
+    for condition in conditions:
+        damaged = replace(split, images=corrupt(split.images, *condition))
+        guesses = {
+            name: predict(model, damaged, device=device).argmax(1) for name, model in models.items()
+        }
+        answers[condition] = {
+            name: (guess == split.labels).numpy() for name, guess in guesses.items()
+        }
+    return answers

@@ -1,0 +1,478 @@
+"""The statistics that scipy and statsmodels do not give in one call."""
+
+import warnings
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import statsmodels.formula.api as smf
+from numpy.typing import ArrayLike
+from scipy import stats
+from sklearn.metrics import accuracy_score, cohen_kappa_score, recall_score
+from statsmodels.stats.anova import anova_lm
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestIndPower, TTestPower
+from statsmodels.stats.proportion import proportion_confint
+
+
+class Estimate(NamedTuple):
+    """A value with its interval and, where there is a test, its p value."""
+
+    value: float
+    low: float
+    high: float
+    p: float = float("nan")
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of the mean; (nan, nan) for fewer than two values."""
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    half = stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * stats.sem(values)
+    return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+def prediction_interval(
+    values: Sequence[float], other: float = 0.0, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Range of one further value, if values are normal: mean ± t sd sqrt(1 + 1/n); (nan, nan) for
+    fewer than two values.
+
+    `other` is the half-width, at the same confidence, of an independent error that the further
+    value has besides (other pictures, for instance); the two half-widths are added as the root of
+    the sum of their squares.
+    """
+    n = len(values)
+    if n < 2:
+        return float("nan"), float("nan")
+    half = np.hypot(
+        stats.t.ppf(0.5 + confidence / 2, n - 1) * np.std(values, ddof=1) * np.sqrt(1 + 1 / n),
+        other,
+    )
+    return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+def scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Raw accuracy, balanced accuracy (both in percent) and Cohen's kappa of `predicted` (N,)
+    against `labels` (N,).
+
+    Balanced accuracy is the mean over the classes that have pictures; a prediction may be any
+    class.
+    """
+    balanced = recall_score(labels, predicted, labels=np.unique(labels), average="macro")
+    raw = accuracy_score(labels, predicted)
+    return {
+        "raw": 100 * raw,
+        "balanced": 100 * balanced,
+        "kappa": cohen_kappa_score(labels, predicted),
+    }
+
+
+def accuracy_by_class(
+    labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]
+) -> pd.DataFrame:
+    """Table S14's form, a row a class and the `total`: correct, pictures, accuracy (percent; nan if
+    none), Wilson's 95 %.
+    """
+    total = np.bincount(labels, minlength=len(classes))
+    correct = np.bincount(labels[labels == predicted], minlength=len(classes))
+    table = pd.DataFrame(
+        {
+            "class": [*classes, "total"],
+            "correct": [*correct, correct.sum()],
+            "pictures": [*total, total.sum()],
+        }
+    )
+    some = table.pictures.where(table.pictures > 0)
+    low, high = proportion_confint(table.correct, some, method="wilson")
+    return table.assign(accuracy=100 * table.correct / some, low=100 * low, high=100 * high)
+
+
+def picture_interval(
+    labels: np.ndarray,
+    right: np.ndarray,
+    balanced: bool = False,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % bootstrap interval of an accuracy (percent) over pictures drawn again class by class;
+    the networks stay as they are.
+
+    `right` (N,) is the share of networks that classify a picture correctly (0 or 1 for one
+    network). Too narrow where a class has only a few pictures, and without width for a class with
+    one.
+    """
+    rng, means = np.random.default_rng(seed), []
+    _, sizes = np.unique(labels, return_counts=True)
+    for label, size in zip(np.unique(labels), sizes):
+        means.append(rng.choice(right[labels == label], (resamples, size)).mean(axis=1))
+    weights = np.full(len(sizes), 1 / len(sizes)) if balanced else sizes / sizes.sum()
+    low, high = np.quantile(100 * weights @ np.array(means), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def accuracy_intervals(right: ArrayLike) -> dict[str, float]:
+    """Accuracy (percent) of networks on the same pictures, from whether each is right (bool,
+    (networks, N)), with two intervals.
+
+    `low` to `high` is Student's 95 % interval over networks, other trainings on these pictures (nan
+    for one network); `pictures_low` to `pictures_high` Wilson's over pictures, these networks on
+    other pictures. Wilson's supposes one network; of several, whose mean varies less from picture
+    to picture, it is rather too wide.
+    """
+    answers = np.atleast_2d(np.asarray(right, dtype=bool))
+    runs, pictures = answers.shape
+    by_run = 100 * answers.mean(axis=1)
+    low, high = mean_interval(by_run.tolist())
+    wilson = proportion_confint(answers.sum() / runs, pictures, method="wilson")
+    values = {
+        "n": runs,
+        "pictures": pictures,
+        "accuracy": float(by_run.mean()),
+        "low": low,
+        "high": high,
+    }
+    return values | {
+        "pictures_low": float(100 * wilson[0]),
+        "pictures_high": float(100 * wilson[1]),
+    }
+
+
+def paired_outcomes(right: Mapping[str, np.ndarray], baseline: str) -> pd.DataFrame:
+    """Each network against `baseline` on the same pictures, from `right`: name -> bool (N,):
+    `compare_answers`, Holm's correction.
+
+    The test is about these networks on such pictures, not about other trainings.
+    """
+    others = {
+        name: compare_answers(this, right[baseline])
+        for name, this in right.items()
+        if name != baseline
+    }
+    rows = [
+        {"method": name, **answers, "n": len(right[baseline])} for name, answers in others.items()
+    ]
+    table = pd.DataFrame(rows).rename(
+        columns={"only_first": "only_this", "only_second": "only_baseline"}
+    )
+    return table.assign(p_holm=holm(table.p))
+
+
+def sd_interval(sd: float, freedom: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Chi-square interval of a standard deviation of normal values that was found with `freedom`
+    degrees of freedom.
+    """
+    low, high = (
+        sd * np.sqrt(freedom / stats.chi2.ppf(q, freedom))
+        for q in (0.5 + confidence / 2, 0.5 - confidence / 2)
+    )
+    return float(low), float(high)
+
+
+def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the median between two of the values (binomial, no distribution assumed); (nan,
+    nan) where n is too small.
+
+    At 95 % it needs six values.
+    """
+    low, high = stats.quantile_test(np.asarray(values, dtype=float), p=0.5).confidence_interval(
+        confidence
+    )
+    return float(low), float(high)
+
+
+def medians(frame: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
+    """n, median, quartiles `q25`, `q75`, 95 % interval `low` to `high` of the median of `value` for
+    each `by`, in given order.
+    """
+    rows = []
+    for key, values in frame.groupby(list(by), sort=False)[value]:
+        q25, median, q75 = values.quantile([0.25, 0.5, 0.75])
+        low, high = median_interval(values.to_list())
+        found = {
+            "n": len(values),
+            "median": median,
+            "q25": q25,
+            "q75": q75,
+            "low": low,
+            "high": high,
+        }
+        rows.append(dict(zip(by, key)) | found)
+    return pd.DataFrame(rows)
+
+
+def highest_interval(
+    values: Sequence[float], of: int, confidence: float = 0.95, draws: int = 20_000, seed: int = 0
+) -> tuple[float, float]:
+    """Range in which the highest of `of` further runs lies, if runs are normal (Table S15 prints
+    the highest of ten or three).
+
+    Mean and sd, known from `values` alone, are drawn from their posterior under the usual flat
+    prior, so that few values give a wide range; (nan, nan) for fewer than two.
+    """
+    n = len(values)
+    if n < 2:
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    sd = np.std(values, ddof=1) * np.sqrt((n - 1) / rng.chisquare(n - 1, draws))
+    highest = np.mean(values) + sd * (
+        rng.normal(size=draws) / np.sqrt(n) + stats.norm.ppf(rng.random(draws) ** (1 / of))
+    )
+    low, high = np.quantile(highest, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return float(low), float(high)
+
+
+def summarise(frame: pd.DataFrame, by: str, value: str = "accuracy") -> pd.DataFrame:
+    """n, mean, sd (n - 1 degrees of freedom), 95 % t interval, minimum and maximum of `value` for
+    each `by`, in given order.
+    """
+    rows = []
+    for name, group in frame.groupby(by, sort=False):
+        x = group[value].to_numpy(dtype=float)
+        low, high = mean_interval(x)
+        sd = x.std(ddof=1) if len(x) > 1 else float("nan")
+        rows.append(
+            {
+                by: name,
+                "n": len(x),
+                "mean": x.mean(),
+                "sd": sd,
+                "low": low,
+                "high": high,
+                "min": x.min(),
+                "max": x.max(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def compare(
+    frame: pd.DataFrame,
+    baseline: str,
+    by: str = "method",
+    value: str = "accuracy",
+    pair: str = "seed",
+) -> pd.DataFrame:
+    """Each `by` against `baseline`: difference of means, paired and Welch t tests, Holm's
+    correction of each.
+
+    Rows of `frame` with the same `pair` are paired; `correlation` says what that buys. `low` to
+    `high` is the 95 % t interval of the paired difference, `d` its mean over its sd (Cohen's d for
+    pairs). Raises `ValueError` when the pairs are incomplete.
+    """
+    wide = frame.pivot(index=pair, columns=by, values=value)
+    if wide.isna().any().any():
+        raise ValueError(f"not every {by} has the same {pair}s: paired tests need complete pairs")
+    base, rows = wide[baseline].to_numpy(), []
+    for name in [name for name in frame[by].unique() if name != baseline]:
+        x = wide[name].to_numpy()
+        difference = x - base
+        low, high = mean_interval(difference)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", RuntimeWarning
+            )  # identical runs have no spread; their tests are nan, as they should be
+            paired, welch = stats.ttest_rel(x, base), stats.ttest_ind(x, base, equal_var=False)
+            correlation = np.corrcoef(x, base)[0, 1]
+            d = difference.mean() / difference.std(ddof=1)
+        rows.append(
+            {
+                by: name,
+                "n": len(x),
+                "difference": difference.mean(),
+                "low": low,
+                "high": high,
+                "d": d,
+                "t_paired": paired.statistic,
+                "p_paired": paired.pvalue,
+                "t_welch": welch.statistic,
+                "p_welch": welch.pvalue,
+                "correlation": correlation,
+            }
+        )
+    result = pd.DataFrame(rows)
+    for test in ("paired", "welch"):
+        result[f"p_{test}_holm"] = holm(result[f"p_{test}"])
+    return result
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Holm's correction; nan stays nan and does not count as a comparison."""
+    values = np.asarray(p, dtype=float)
+    known = ~np.isnan(values)
+    if known.any():
+        values = values.copy()
+        values[known] = multipletests(values[known], method="holm")[1]
+    return values
+
+
+def anova(frame: pd.DataFrame, value: str, *factors: str) -> pd.DataFrame:
+    """F test of each factor and of their interactions: sum of squares, degrees of freedom, F, p,
+    and share of all squares.
+
+    One factor gives the one-way analysis of variance (Tables S11, S12), two the two-way one (Table
+    S10). Where every cell has one run of each `seed`, the runs are paired and the seed is a block:
+    what a seed adds to all cells alike goes to the row `seed`, which is not tested, and not to the
+    noise. The last row is what factors and block leave. Runs that are all equal have no F: nan.
+    """
+    blocks = ["seed"] if _is_paired(frame, factors) else []
+    terms = [" * ".join(f"C({name})" for name in factors), *(f"C({name})" for name in blocks)]
+    table = anova_lm(smf.ols(f"{value} ~ {' + '.join(terms)}", data=frame).fit(), typ=2)
+    table = table.rename(columns={"sum_sq": "squares", "PR(>F)": "p"})
+    table.index = table.index.str.replace(r"C\((\w+)\)", r"\1", regex=True)
+    table["share"] = table.squares / table.squares.sum()
+    table.loc[blocks, ["F", "p"]] = np.nan
+    if np.ptp(frame[value]) < 1e-9:  # equal runs: F would be a ratio of rounding errors
+        table[["F", "p", "share"]] = np.nan
+    tested = [name for name in table.index if name not in {*blocks, "Residual"}]
+    return table.loc[[*tested, *blocks, "Residual"]].reset_index(names="effect")
+
+
+def _is_paired(frame: pd.DataFrame, factors: Sequence[str]) -> bool:
+    """Whether every cell has one run of each seed."""
+    return "seed" in frame and bool(
+        (pd.crosstab([frame[name] for name in factors], frame.seed) == 1).all(axis=None)
+    )
+
+
+def _wide(frame: pd.DataFrame, by: str, value: str, pair: str) -> pd.DataFrame:
+    """One row a `pair`, one column a `by`, in given order."""
+    return frame.pivot(index=pair, columns=by, values=value)[frame[by].unique()]
+
+
+def over_rest(
+    frame: pd.DataFrame, cell: str, value: str, by: str = "cell", pair: str = "seed"
+) -> dict[str, float]:
+    """A cell named beforehand against the mean of all others: mean over `pair`s of the difference,
+    its 95 % t interval, n.
+
+    For the cell that the same runs chose, the interval would be too high by the luck of the winner.
+    """
+    wide = _wide(frame, by, value, pair)
+    difference = (wide[cell] - wide.drop(columns=cell).mean(axis=1)).to_numpy()
+    low, high = mean_interval(difference)
+    return {"value": float(difference.mean()), "low": low, "high": high, "n": len(difference)}
+
+
+def exchanged_means(
+    frame: pd.DataFrame,
+    value: str,
+    by: str = "cell",
+    pair: str = "seed",
+    draws: int = 10_000,
+    seed: int = 0,
+) -> np.ndarray:
+    """(draws, cells): means of the cells after the runs of each `pair` were exchanged at random
+    among them.
+
+    When the cells do not differ, these are as likely as the observed means, whatever the
+    distribution of a run.
+    """
+    wide = _wide(frame, by, value, pair).to_numpy()
+    exchanged = np.random.default_rng(seed).permuted(
+        np.broadcast_to(wide, (draws, *wide.shape)), axis=2
+    )
+    return np.asarray(exchanged.mean(axis=1))
+
+
+def left_out_score(frame: pd.DataFrame, value: str, by: str = "cell", pair: str = "seed") -> float:
+    """What a winner scores in a run that did not choose it: each `pair` in turn, in the cell that
+    is best in the other ones.
+    """
+    wide = _wide(frame, by, value, pair)
+    return float(
+        np.mean([row[wide.drop(index=left).mean().idxmax()] for left, row in wide.iterrows()])
+    )
+
+
+def best_cell(
+    frame: pd.DataFrame, names: Sequence[str], value: str = "validation_accuracy"
+) -> dict[str, float]:
+    """Values of `names` in the cell with the highest mean of `value`.
+
+    Of equal ones, the first in the grid's order.
+    """
+    means = (
+        frame.groupby("cell", sort=False)[value].mean().round(9)
+    )  # what rounding of sums tells apart is equal
+    row = frame[frame.cell == means.idxmax()].iloc[0]
+    return {name: float(row[name]) for name in names}
+
+
+def pitman_morgan(x: Sequence[float], y: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Ratio of the variances of *paired* values, x over y, with Morgan's interval and the two-sided
+    p of Pitman's test.
+
+    The variances are equal exactly when x + y and x - y are uncorrelated, so the test is that of
+    their correlation. Like the F test, which supposes independent samples, it supposes normal
+    values.
+    """
+    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    n, ratio = len(a), a.var(ddof=1) / b.var(ddof=1)
+    r = np.corrcoef(a, b)[0, 1]
+    k = 1 + 2 * (1 - r**2) * stats.t.ppf(0.5 + confidence / 2, n - 2) ** 2 / (n - 2)
+    root = np.sqrt(k**2 - 1)
+    return Estimate(
+        float(ratio),
+        float(ratio * (k - root)),
+        float(ratio * (k + root)),
+        float(stats.pearsonr(a + b, a - b).pvalue),
+    )
+
+
+def bootstrap_difference(
+    x: Sequence[float], y: Sequence[float], resamples: int = 9_999, seed: int = 0
+) -> tuple[float, float]:
+    """95 % BCa interval of the mean of x - y, from resampled *pairs*.
+
+    (nan, nan) when all pairs differ by the same.
+    """
+    difference = np.asarray(x, dtype=float) - np.asarray(y, dtype=float)
+    if np.ptp(difference) == 0:
+        return float("nan"), float("nan")
+    generator = np.random.default_rng(seed)
+    interval = stats.bootstrap(
+        (difference,), np.mean, n_resamples=resamples, method="BCa", rng=generator
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def compare_answers(first: ArrayLike, second: ArrayLike) -> dict[str, float]:
+    """McNemar's exact test of two models on the same pictures, from whether each is right (bool,
+    (N,)).
+
+    `only_first` and `only_second` count the pictures that one model alone has right; `difference`
+    is the accuracy of the first minus that of the second in percentage points, `low` to `high` its
+    95 % interval (Wald's, for pairs).
+    """
+    a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    both, only_a, only_b, none = (int(np.sum(cell)) for cell in (a & b, a & ~b, ~a & b, ~a & ~b))
+    difference = 100 * (only_a - only_b) / len(a)
+    half = (
+        stats.norm.ppf(0.975)
+        * 100
+        * np.sqrt(only_a + only_b - (only_a - only_b) ** 2 / len(a))
+        / len(a)
+    )
+    p = mcnemar([[both, only_a], [only_b, none]], exact=True).pvalue
+    counts = {"only_first": only_a, "only_second": only_b, "difference": difference}
+    return counts | {
+        "low": float(difference - half),
+        "high": float(difference + half),
+        "p": float(p),
+    }
+
+
+def runs_needed(difference: float, sd: float, paired: bool, power: float = 0.8) -> int:
+    """Fewest runs of each method with which a two-sided t test at 0.05 finds `difference` with this
+    power.
+
+    `sd` is that of the paired differences, or, for independent samples, that of one method's runs.
+    """
+    test = TTestPower() if paired else TTestIndPower()
+    return 2 + bisect_left(
+        range(2, 10**7), power, key=lambda n: float(test.power(difference / sd, n, 0.05))
+    )

@@ -1,0 +1,175 @@
+"""What a profile will cost on this device: its runs counted, their time estimated from a short
+calibration.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from kdig import KdigError
+from kdig.core.networks import build
+from kdig.core.runs import Run, Workspace, cores, signal_spec, thread_count
+from kdig.core.signals import SignalSpec, Teacher, signal_path
+from kdig.measure.latency import training_call
+from kdig.study.experiments import NOTEBOOKS, Experiment, Students, check
+from kdig.study.settings import parameter_values
+
+
+def profile_cost(profile: Path, notebooks: Sequence[str], root: str | None) -> str:
+    """One line: how many runs the notebooks of a profile still have to make, and about how long
+    they take here.
+
+    Raises `KdigError` for parameters that a notebook does not accept and for missing pictures,
+    before anything has run.
+    """
+    experiments = [_settings(profile, name, root) for name in notebooks if name in NOTEBOOKS]
+    if not experiments:
+        return f"profile {profile.name}: nothing to train"
+    first = experiments[0]
+    workspace = first.workspace
+    known = workspace.result(first.teacher_run())
+    teacher = known.weights if known else "to be trained"
+    runs = {
+        run.key: run
+        for e in experiments
+        for run in [e.teacher_run(), *(e.runs(teacher) if isinstance(e, Students) else [])]
+    }
+    todo = [run for run in runs.values() if workspace.result(run) is None]
+    text = f"profile {profile.name}: {len(todo)} of {len(runs)} runs to train"
+    if not todo:
+        return text
+    workers = 1 if first.engine == "inline" else first.workers
+    hours = estimate(todo, workspace, workers, first.threads) / 3600
+    epochs = sum(run.recipe.epochs for run in todo)
+    duration = f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+    about = (
+        "estimated from a few steps of each network; scoring and the notebooks' own timings not"
+        " counted"
+    )
+    return f"{text}, {epochs:,} epochs, about {duration} here ({workspace.device}; {about})"
+
+
+def _settings(profile: Path, notebook: str, root: str | None) -> Experiment:
+    model = NOTEBOOKS[notebook]
+    values = parameter_values(profile, notebook, model.model_fields)
+    return check(model, values | {"profile": profile.name} | ({"root": root} if root else {}))
+
+
+def estimate(runs: Sequence[Run], workspace: Workspace, workers: int, threads: int) -> float:
+    """Seconds to train `runs` and to compute their maps, `workers` at a time on a CPU, one after
+    the other on a GPU.
+
+    The teacher, and the maps that are kept, are made one after the other with all CPU cores; maps
+    that are there already cost nothing. Under pairing `same_view`, maps are part of every epoch,
+    for the pictures that are overlaid.
+    """
+    times: dict[tuple[object, ...], float] = {}
+    total, kept = 0.0, set()
+    parallel = workers if workspace.device == "cpu" else 1
+
+    def timed(
+        measure: Callable[[Run, int, str], float],
+        run: Run,
+        classes: int,
+        count: int,
+        *shape: object,
+    ) -> float:
+        key = (measure, run.image_size, run.width, classes, count, *shape)
+        if key not in times:
+            with thread_count(count):
+                times[key] = measure(run, classes, workspace.device)
+        return times[key]
+
+    for run in runs:
+        data, batch = workspace.dataset(run.dataset, run.image_size), run.recipe.batch_size
+        classes, pictures = len(data.classes), run.train_images or len(data.train)
+        count, at_once = (threads, parallel) if run.level else (cores(), 1)
+        met = run.share * pictures * run.recipe.epochs
+        total += (
+            met
+            / batch
+            * timed(step_seconds, run, classes, count, run.architecture, run.level, batch)
+            / at_once
+        )
+        if "maps" in run.wanted and run.pairing == "same_view":
+            total += (
+                run.probability
+                * met
+                * timed(_map_seconds, run, classes, count, run.steps)
+                / at_once
+            )
+        elif "maps" in run.wanted and (cache := _cache(run)) not in kept:
+            kept.add(cache)
+            total += (
+                0.0
+                if _is_kept(run, workspace)
+                else pictures * timed(_map_seconds, run, classes, cores(), run.steps)
+            )
+    return total
+
+
+def _cache(run: Run) -> tuple[object, ...]:
+    """Runs that agree in this look their maps up in one file."""
+    names = (
+        "dataset",
+        "image_size",
+        "train_images",
+        "width",
+        "teacher",
+        "baseline",
+        "rule",
+        "steps",
+        "output",
+    )
+    return (run.pairing == "released", *(getattr(run, name) for name in names))
+
+
+def _is_kept(run: Run, workspace: Workspace) -> bool:
+    try:
+        teacher = workspace.load_weights(run.teacher or "")
+    except KdigError:  # not trained yet
+        return False
+    spec = signal_spec(run, teacher, workspace.pool(run))
+    return signal_path(spec, "maps", workspace.signals).with_suffix(".json").exists()
+
+
+def step_seconds(run: Run, classes: int, device: str) -> float:
+    """Seconds of one training step of `run`'s network on a batch of noise, median of five after two
+    for warming up.
+    """
+    net = build(run.level, classes, run.width, run.architecture).to(device)
+    images = torch.rand(run.recipe.batch_size, 3, run.image_size, run.image_size, device=device)
+    return _median_seconds(training_call(net, images, run.recipe), warm_up=2, repeats=5)
+
+
+def _map_seconds(run: Run, classes: int, device: str) -> float:
+    teacher = Teacher(build(0, classes, run.width), [0.0] * 3, [1.0] * 3, device)
+    spec = SignalSpec(
+        teacher="",
+        data="",
+        image_size=run.image_size,
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+        steps=run.steps,
+    )
+    images = torch.rand(8, 3, run.image_size, run.image_size, device=device)
+    labels = torch.zeros(8, dtype=torch.int64, device=device)
+    return (
+        _median_seconds(
+            lambda: teacher.explain(images, labels, spec).sum().item(), warm_up=1, repeats=3
+        )
+        / 8
+    )
+
+
+def _median_seconds(call: Callable[[], object], warm_up: int, repeats: int) -> float:
+    """`call` must come back only when the device has finished."""
+    times = []
+    for _ in range(warm_up + repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[warm_up:])
