@@ -1,4 +1,4 @@
-# Every target does its own set-up. PROFILE is a folder of params/, ROOT the folder that holds the pictures, ONLY one notebook.
+# Every target does its own set-up. PROFILE is a file of params/, ROOT the folder that holds the pictures, ONLY one notebook.
 # LOCK is the file with the exact versions to install; `make test LOCK=` takes the newest that pyproject.toml allows.
 PYTHON ?= python3
 PROFILE ?= demo
@@ -11,6 +11,9 @@ PATHED := PATH="$(abspath $(BIN)):$$PATH"
 # glibc: keep large blocks instead of returning them to the kernel after every layer; training is then faster (benchmarks/training.py)
 export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
+
+# the tests, spread over the cores: threads of two tests on the same cores would wait for each other
+SPREAD := OMP_NUM_THREADS=1 python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: setup reproduce reference test pins newest lock lab bench clean
 
@@ -30,7 +33,7 @@ reproduce: setup
 REFERENCE := outputs/reference/$(PROFILE)
 reference: reproduce
 	rm -rf $(REFERENCE) && mkdir -p $(REFERENCE)
-	cd outputs/$(PROFILE) && cp -r executed facts runs splits tables ../reference/$(PROFILE)
+	cd outputs/$(PROFILE) && cp -r executed facts runs scores splits tables ../reference/$(PROFILE)
 	rm $(REFERENCE)/executed/*.html
 	sed -E 's|executed/([0-9a-z_]+)\.html(#cell-id=[^"]*)?|executed/\1.ipynb|g' outputs/$(PROFILE)/report.html > $(REFERENCE)/report.html
 
@@ -38,7 +41,7 @@ test: setup
 	$(PATHED) ruff check kdig tests notebooks benchmarks
 	$(PATHED) ruff format --check kdig tests notebooks benchmarks
 	$(PATHED) mypy
-	$(PATHED) python -m pytest tests
+	$(PATHED) $(SPREAD) tests
 	$(PATHED) python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 -p no:cacheprovider notebooks
 	$(PATHED) KDIG_FACTS="$${KDIG_OUTPUTS:-outputs}/demo/facts" python -m pytest tests/test_golden.py
 
@@ -59,7 +62,7 @@ lock:
 
 # numbers that no change may move, and that hold on every processor: try ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 make pins
 pins: setup
-	$(PATHED) python -m pytest tests -m pins
+	$(PATHED) $(SPREAD) tests -m pins
 
 bench: setup
 	$(PATHED) python benchmarks/attribution.py

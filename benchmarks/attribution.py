@@ -19,7 +19,6 @@ from pathlib import Path
 import pandas as pd
 import torch
 from common import Apart, compare, publish, show
-from exported import AVAILABLE, exported_gradient
 from torch import Tensor, nn
 
 from kdig import KdigError
@@ -31,19 +30,21 @@ from kdig.core.attribution import (
     integrated_gradients,
 )
 from kdig.core.augment import overlay
+from kdig.core.dataset import IGDataset
+from kdig.core.environment import cores
 from kdig.core.losses import DistillationLoss
-from kdig.core.networks import load_released_checkpoint, mobilenet_v2, with_normalisation
-from kdig.core.runs import Workspace, cores
-from kdig.core.signals import IGDataset, Teacher
+from kdig.core.networks import mobilenet_v2, with_normalisation
+from kdig.core.signals import Teacher
+from kdig.core.store import Workspace
 from kdig.core.training import Recipe, accuracy, fit, predict
 from kdig.measure import latency
+from kdig.paper.released import load_released_checkpoint
 
 CAPTUM, SIZED = "captum, as released", "captum, internal_batch_size"
 CONVOLUTIONS, PRODUCTS = (
     "floor: torch's convolutions alone",
     "floor: as many multiplications in matrix products",
 )
-GRAPH = "gradient exported to OpenVINO (not in kdig)"
 
 
 def trained_teacher(weights: str | None, device: str) -> tuple[Teacher, str]:
@@ -66,11 +67,9 @@ def trained_teacher(weights: str | None, device: str) -> tuple[Teacher, str]:
     torch.manual_seed(0)
     net = mobilenet_v2().to(memory_format=torch.channels_last)
     few = data.stratified(digits.train, 640)
-    recipe = Recipe(
-        epochs=3, learning_rate=3e-3, schedule="onecycle", bn_momentum=0.3, evaluate_every=3
-    )
+    recipe = Recipe(epochs=3, learning_rate=3e-3, schedule="onecycle", bn_momentum=0.3)
     test = data.stratified(digits.test, 100)
-    fit(net, IGDataset(few, padding=2, flip=False), test, DistillationLoss(), recipe)
+    fit(net, IGDataset(few, padding=2, flip=False), test, DistillationLoss(), recipe, every=3)
     right = accuracy(predict(net, test), test.labels)
     return (
         Teacher(net, [0.0] * 3, [1.0] * 3, device),
@@ -130,21 +129,6 @@ def ours(teacher: Teacher, x: Tensor, y: Tensor, steps: int, chunk: int) -> Call
         y,
         len(x),
     )
-
-
-def exportable(teacher: Teacher) -> bool:
-    return AVAILABLE and teacher.device == "cpu"
-
-
-def by_graph(teacher: Teacher, x: Tensor, y: Tensor, steps: int) -> Callable[[], Tensor]:
-    """kdig's sum over the path with gradients that another engine computes, on as many rows as the
-    graph takes.
-    """
-    gradient = exported_gradient(
-        teacher.folded, x.shape[-1], teacher.net.classifier[-1].out_features, cores(), rows=50
-    )
-    method = partial(integrated_gradients, steps=steps, chunk=100, gradient=gradient)
-    return partial(in_batches, method, teacher.folded, x, y, len(x))
 
 
 def convolutions(teacher: Teacher, x: Tensor, steps: int, rows: int) -> Callable[[], None]:
@@ -218,10 +202,10 @@ def contenders(
         for contender in group.values():
             contender.close()
     rows = sizes[-1]
-    group = {GRAPH: Apart(by_graph, *given)} if exportable(teacher) else {}
-    group[f"{CONVOLUTIONS}, {rows} rows"] = Apart(convolutions, teacher, x, steps, rows)
-    group[PRODUCTS] = Apart(products, teacher, x, steps)
-    yield group
+    yield {
+        f"{CONVOLUTIONS}, {rows} rows": Apart(convolutions, teacher, x, steps, rows),
+        PRODUCTS: Apart(products, teacher, x, steps),
+    }
 
 
 def errors(teacher: Teacher, x: Tensor, y: Tensor, steps: int) -> pd.DataFrame:
@@ -236,10 +220,8 @@ def errors(teacher: Teacher, x: Tensor, y: Tensor, steps: int) -> pd.DataFrame:
     found = {
         "captum, float32": captum(teacher, x, y, steps, 50)(),
         "kdig, float32": ours(teacher, x, y, steps, 50)(),
+        "kdig, float64": ours(exactly, x.double(), y, steps, 50)(),
     }
-    if exportable(teacher):
-        found["exported to OpenVINO, float32"] = by_graph(teacher, x, y, steps)()
-    found["kdig, float64"] = ours(exactly, x.double(), y, steps, 50)()
     return pd.DataFrame(
         [
             {"of": name, "relative_error": ((a - exact).norm() / exact.norm()).item()}
@@ -315,7 +297,7 @@ def main() -> None:
         compare(baseline | group, CAPTUM, len(x), "images/s", options.rounds) for group in groups
     ]
     prepares = (
-        "Folding and exporting, once for a network, are not counted. On a GPU, Captum's"
+        "Folding, once for a network, is not counted. On a GPU, Captum's"
         " convolutions have TF32, as by default."
     )
     publish(

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 from unittest.mock import patch
 
 import pandas as pd
@@ -14,7 +15,8 @@ import seaborn as sns
 import torch
 from matplotlib import pyplot as plt
 
-from kdig.core.runs import cores, exit_with_parent
+from kdig.core.environment import cores
+from kdig.core.runs import exit_with_parent
 from kdig.measure import latency
 from kdig.measure.latency import Key
 from kdig.study.settings import ALLOCATOR, outputs_of
@@ -131,7 +133,7 @@ def compare(
 def summary(frame: pd.DataFrame, unit: str) -> pd.DataFrame:
     """Median, lower and upper quartile over rounds: `unit`, and the ratio to the baseline."""
     groups = frame.groupby("contender", sort=False)
-    columns = {"seconds": ("seconds", "median"), unit: (unit, "median")}
+    columns: dict[str, Any] = {"seconds": ("seconds", "median"), unit: (unit, "median")}
     for name, share in (("ratio", 0.5), ("ratio_q25", 0.25), ("ratio_q75", 0.75)):
         columns[name] = ("ratio", lambda values, share=share: values.quantile(share))
     return groups.agg(**columns).reset_index()

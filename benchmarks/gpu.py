@@ -28,7 +28,7 @@ from training import BASELINE, conventional, ours
 from kdig.core.augment import Views, crop_flip, draw_views
 from kdig.core.ensemble import Ensemble
 from kdig.core.networks import build, student
-from kdig.core.signals import SignalSpec, Teacher
+from kdig.core.signals import SignalSettings, Teacher
 from kdig.core.training import Recipe, make_optimizer
 
 
@@ -57,7 +57,7 @@ class Seeds:
         for seed in seeds:
             torch.manual_seed(seed)
             nets.append(student(level))
-        self.net = Ensemble(nets).to(images.device, memory_format=torch.channels_last).train()
+        self.net = Ensemble(nets).to(images.device).to(memory_format=torch.channels_last).train()
         self.optimizer = make_optimizer(self.net, Recipe())
         for group in self.optimizer.param_groups:
             group["capturable"] = images.is_cuda  # steps counted on the device, as a graph needs
@@ -232,21 +232,14 @@ def monte_carlo(frame: pd.DataFrame, device: str) -> None:
 
 def maps(options: argparse.Namespace, images: Tensor, labels: Tensor) -> None:
     """Seconds for the attribution maps of all pictures, after one block to warm up."""
-    teacher = Teacher(build(0, 10, 1.0), [0.5] * 3, [0.25] * 3, options.device)
-    spec = SignalSpec(
-        teacher="",
-        data="",
-        image_size=options.size,
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-        steps=options.ig_steps,
-    )
+    teacher = Teacher(build("mobilenet_v2"), [0.5] * 3, [0.25] * 3, options.device)
+    settings = SignalSettings(steps=options.ig_steps)
 
     def explain(rows: slice) -> float:
         block = (images[rows].to(options.device) / 255).contiguous(
             memory_format=torch.channels_last
         )
-        return teacher.explain(block, labels[rows].to(options.device), spec).sum().item()
+        return teacher.explain(block, labels[rows].to(options.device), settings).sum().item()
 
     explain(slice(0, options.block))
     start = time.perf_counter()

@@ -23,8 +23,10 @@ from matplotlib import pyplot as plt
 from kdig.core.attribution import baseline_point, integrated_gradients
 from kdig.core.data import load_dataset, stratified
 from kdig.core.networks import build
-from kdig.core.runs import Engine, Run, Workspace, execute
+from kdig.core.run import Run
+from kdig.core.runs import Engine, execute
 from kdig.core.signals import SignalSpec, Teacher, precompute
+from kdig.core.store import Workspace
 from kdig.core.training import Recipe
 
 
@@ -34,7 +36,7 @@ def tiny_runs(count: int) -> list[Run]:
     recipe = Recipe(epochs=2, batch_size=50)
     shape = {
         "image_size": 10,
-        "level": 8,
+        "network": "s8",
         "width": 0.25,
         "padding": 1,
         "flip": False,
@@ -56,7 +58,7 @@ def by_images(counts: list[int]) -> dict[int, Callable[[], object]]:
     """A teacher's logits for so many pictures, written to a cache in blocks of 250."""
     data, teacher = (
         load_dataset("digits", Path(), 32),
-        Teacher(build(0, 10, 0.25).eval(), [0.0] * 3, [1.0] * 3),
+        Teacher(build("mobilenet_v2", 10, 0.25).eval(), [0.0] * 3, [1.0] * 3),
     )
     splits = {count: stratified(data.train, count) for count in counts}
 
@@ -83,7 +85,7 @@ def by_steps(counts: list[int]) -> dict[int, Callable[[], object]]:
     are multiples of 12.
     """
     net, x, y = (
-        build(0, 10, 0.25).eval().requires_grad_(False),
+        build("mobilenet_v2", 10, 0.25).eval().requires_grad_(False),
         torch.rand(8, 3, 32, 32),
         torch.arange(8),
     )

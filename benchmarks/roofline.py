@@ -13,7 +13,7 @@ import torch
 from common import in_turns, show
 from torch import Tensor, nn
 
-from kdig.core.networks import build
+from kdig.core.networks import build, of_level
 from kdig.measure import latency
 
 
@@ -26,7 +26,7 @@ def traffic(level: int, size: int) -> dict[str, float]:
     input and gradient twice, writes once. ReLU6 in place: reads and writes; back, reads two, writes
     one. Weights, shared by the batch, additions, pooling and the head are left out.
     """
-    net, moved = build(level, 10, 1.0), 0
+    net, moved = build(of_level(level)), 0
 
     def count(module: nn.Module, inputs: Sequence[Tensor], output: Tensor) -> None:
         nonlocal moved
@@ -78,6 +78,5 @@ def roofline(level: int, size: int, device: str) -> None:
 
 def seconds(call: Callable[[], Tensor]) -> float:
     """Of one call: the least of five rounds of ten."""
-    return (
-        min(in_turns({"": lambda: [call() for _ in range(10)][-1].flatten()[0].item()}, 5)[""]) / 10
-    )
+    times = in_turns({"": lambda: [call() for _ in range(10)][-1].flatten()[0].item()}, 5)
+    return float(times[""].min()) / 10

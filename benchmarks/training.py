@@ -21,10 +21,10 @@ from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
 from kdig.core.data import Split, load_dataset, stratified
+from kdig.core.dataset import IGDataset
+from kdig.core.environment import cores
 from kdig.core.losses import DistillationLoss
 from kdig.core.networks import student
-from kdig.core.runs import cores
-from kdig.core.signals import IGDataset
 from kdig.core.training import Recipe, accuracy, fit, predict
 from kdig.measure import stats
 
@@ -92,11 +92,11 @@ def ours(
     Order and crops are those of `seed`.
     """
     split = Split(images, labels, tuple(str(i) for i in range(len(labels))))
-    net = net.to(device, memory_format=torch.channels_last)
+    net = net.to(device).to(memory_format=torch.channels_last)
     dataset = IGDataset(split, seed=seed, device=device)
-    recipe = Recipe(batch_size=batch, epochs=epochs, evaluate_every=epochs)
+    recipe = Recipe(batch_size=batch, epochs=epochs)
     two, loss = split.select(torch.arange(2)), DistillationLoss()
-    return lambda: fit(net, dataset, two, loss, recipe)
+    return lambda: fit(net, dataset, two, loss, recipe, every=epochs)
 
 
 def accuracies(level: int, seeds: int, images: int, epochs: int, device: str) -> None:

@@ -12,7 +12,10 @@ import torch
 from PIL import Image
 
 from kdig.core.data import Split, load_dataset
-from kdig.core.runs import Run, Workspace
+from kdig.core.networks import of_level
+from kdig.core.run import Run
+from kdig.core.signals import SignalSettings
+from kdig.core.store import Workspace
 from kdig.core.training import Recipe
 
 SHARED = Path(os.environ.get("KDIG_SHARED", Path(__file__).parents[2] / "shared"))
@@ -51,15 +54,22 @@ def workspace(tmp_path) -> Workspace:
 
 @pytest.fixture
 def make_run(digits):
-    """A tiny run on 8x8 digits: about a second."""
+    """A tiny run on 8x8 digits: about a second.
+
+    Beside a run's fields it takes `level` for the paper's networks (0 is the teacher) and the
+    settings of signals by their names.
+    """
 
     def make(**changes) -> Run:
         recipe = Recipe(
             **{"epochs": 2, "batch_size": 16, "bn_momentum": 0.5, **changes.pop("recipe", {})}
         )
+        signals = {n: changes.pop(n) for n in SignalSettings.model_fields if n in changes}
+        level = changes.pop("level", 8)
         defaults = {
-            "dataset": "digits", "data": digits.fingerprint, "image_size": 8, "train_images": 40, "test_images": 60,
-            "level": 8, "width": 0.25, "padding": 1, "flip": False, "recipe": recipe, "steps": 4,
+            "dataset": "digits", "data": digits.fingerprint, "image_size": 8, "train_images": 40,
+            "network": of_level(level), "role": "student" if level else "teacher", "width": 0.25,
+            "padding": 1, "flip": False, "recipe": recipe, "signals": {"steps": 4, **signals},
         }  # fmt: skip
         return Run(**{**defaults, **changes})
 

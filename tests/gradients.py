@@ -8,33 +8,34 @@ network it died on.
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 import torch
 import yaml
 from torch import Tensor, nn
 
-from kdig.core.networks import LEVELS, Architecture, build, count_parameters, equal_width
+from kdig.core.networks import LEVELS, NETWORKS, build, count_parameters, equal_width, of_level
 
 PROFILES = Path(__file__).parents[1] / "params"
-RIVALS = [name for name in get_args(Architecture) if name != "paper"]
+PAPERS = [of_level(level) for level in (0, *LEVELS)]
+RIVALS = ["mobilenet_v2", "resnet20"]
 
 
-def networks() -> Iterator[tuple[str, int, float, int]]:
-    """(architecture, level, width, image size) of teacher, students and rivals of every profile,
-    and of the benchmarks.
+def networks() -> Iterator[tuple[str, float, int]]:
+    """(network, width, image size) of teacher, students and rivals of every profile, and of the
+    benchmarks; and every other network of the package, as wide as the demo's.
 
     Rivals are as large as the student of level 2, which every profile compares them with.
     """
-    shared = [
-        yaml.safe_load(path.read_text(encoding="utf-8")) for path in PROFILES.glob("*/shared.yaml")
+    profiles = [
+        yaml.safe_load(path.read_text(encoding="utf-8")) for path in PROFILES.glob("*.yaml")
     ]
-    for width, image_size in sorted(
-        {(settings["width"], settings["image_size"]) for settings in shared} | {(1.0, 32)}
-    ):
-        yield from (("paper", level, width, image_size) for level in [0, *LEVELS])
-        parameters = count_parameters(build(2, 10, width))
-        yield from ((rival, 0, equal_width(rival, parameters), image_size) for rival in RIVALS)
+    shared = [profile["common"] for profile in profiles]
+    sizes = {(settings["width"], settings["image_size"]) for settings in shared}
+    for width, image_size in sorted(sizes | {(1.0, 32)}):
+        yield from ((name, width, image_size) for name in PAPERS)
+        parameters = count_parameters(build("s2", 10, width))
+        yield from ((rival, equal_width(rival, parameters), image_size) for rival in RIVALS)
+    yield from ((name, 0.25, 10) for name in NETWORKS if name not in {*PAPERS, *RIVALS})
 
 
 def error(net: nn.Module, images: Tensor) -> float:
@@ -74,14 +75,14 @@ def _relative(layer: nn.Conv2d, given: Tensor, arriving: Tensor) -> float:
 def main() -> None:
     """A line for each network: what it is when it starts, its error when it is done."""
     torch.set_num_threads(1)
-    for architecture, level, width, image_size in networks():
+    for network, width, image_size in networks():
         torch.manual_seed(0)
-        net = build(level, 10, width, architecture)
+        net = build(network, 10, width)
         net = net.to(memory_format=torch.channels_last)
         images = torch.rand(128 // image_size, 3, image_size, image_size).contiguous(
             memory_format=torch.channels_last
         )
-        name = f"{architecture} level {level} width {width} at {image_size}"
+        name = f"{network} width {width} at {image_size}"
         print(json.dumps({"network": name}), flush=True)
         print(json.dumps({"network": name, "error": error(net, images)}), flush=True)
 

@@ -5,14 +5,14 @@ import itertools
 import pandas as pd
 import pytest
 import torch
+from helpers import settings_of
 
 from kdig.core.losses import attention_loss, attention_map
-from kdig.core.networks import LEVELS, AttentionTap, mobilenet_v2
-from kdig.core.runs import starting_points, train, untrained
+from kdig.core.networks import AttentionTap, entry, mobilenet_v2
 from kdig.core.signals import Teacher
+from kdig.core.train import starting_points, train, untrained
 from kdig.core.training import predict
 from kdig.measure import alignment
-from kdig.study import experiments
 
 
 def unit(maps):
@@ -54,27 +54,27 @@ def network(digits):
     return Teacher(mobilenet_v2(10, 0.25), digits.mean, digits.std)
 
 
-@pytest.mark.parametrize("index", [0, 4, 9])
-def test_maps_do_not_depend_on_batches_and_are_the_signals(network, digits, index):
+@pytest.mark.parametrize("tap", ["features.0", "features.4", "features.9"])
+def test_maps_do_not_depend_on_batches_and_are_the_signals(network, digits, tap):
     few = digits.test.select(torch.arange(23))
-    maps, lengths = alignment.attention_maps(network, few, index, batch_size=7)
-    signals = network.observe(few.images / 255, index)
+    maps, lengths = alignment.attention_maps(network, few, tap, batch_size=7)
+    signals = network.observe(few.images / 255, tap)
     assert torch.allclose(maps, signals.attention, atol=1e-6)
     assert torch.allclose(maps.norm(dim=1), torch.ones(23), atol=1e-5)
-    with AttentionTap(network.net, index) as tap:
+    with AttentionTap(network.net, tap) as tapped:
         predict(network.model, few)
-    raw = tap.output.square().mean(1).flatten(1)
+    raw = tapped.output.square().mean(1).flatten(1)
     assert torch.allclose(raw, maps[-len(raw) :] * lengths[-len(raw) :, None], rtol=1e-4, atol=1e-6)
-    assert torch.allclose(attention_map(tap.output), maps, atol=1e-5)
+    assert torch.allclose(attention_map(tapped.output), maps, atol=1e-5)
 
 
 def test_length_says_how_strong_and_the_map_only_where(network, digits):
     """Twice the activation: the same map, four times the length."""
     few = digits.test.select(torch.arange(8))
-    maps, lengths = alignment.attention_maps(network, few, 0)
+    maps, lengths = alignment.attention_maps(network, few, "features.0")
     block = network.net.features[0]
     hook = block.register_forward_hook(lambda module, inputs, output: 2 * output, prepend=True)
-    doubled, longer = alignment.attention_maps(network, few, 0)
+    doubled, longer = alignment.attention_maps(network, few, "features.0")
     hook.remove()
     assert torch.allclose(maps, doubled, atol=1e-6)
     assert torch.allclose(longer, 4 * lengths, rtol=1e-5)
@@ -137,14 +137,12 @@ def test_a_student_starts_from_its_seed_whatever_its_method(workspace, make_run)
 
 def test_runs_are_the_ablations(tmp_path, monkeypatch):
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
-    maps = experiments.check(
-        experiments.AttentionMaps, {"train_images": 100, "seeds": [0, 1]}
-    ).runs("abc")
-    ablation = experiments.check(experiments.Ablation, {"train_images": 100, "seeds": [0, 1]}).runs(
-        "abc"
+    maps, ablation = (
+        settings_of(notebook, train_images=100, seeds=[0, 1]).runs("abc")
+        for notebook in ("08_attention_maps", "04_ablation")
     )
     assert {run.key for run in maps} <= {run.key for run in ablation}
-    assert LEVELS[maps[0].level][1] == 9
+    assert entry(maps[0].network).tap == "features.9"
 
 
 def test_logit_gap_by_hand():

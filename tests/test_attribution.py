@@ -3,12 +3,16 @@ import copy
 import numpy as np
 import pytest
 import torch
+from captum.attr import LayerGradCam, Saliency
 from captum.attr._utils.approximation_methods import (
     approximation_parameters,  # the reference; no part of the package
 )
 from torch import nn
 
+from kdig import KdigError
 from kdig.core.attribution import (
+    ATTRIBUTIONS,
+    attribute,
     attribution_map,
     baseline_point,
     captum_gradients,
@@ -27,7 +31,8 @@ RULES = ["gausslegendre", "riemann_trapezoid", "riemann_middle", "riemann_left",
 def trained(tmp_path_factory):
     """A level-6 student trained for a few epochs on digits, twenty test pictures, and their labels."""
     from kdig.core.data import load_dataset
-    from kdig.core.runs import Run, Workspace
+    from kdig.core.run import Run
+    from kdig.core.store import Workspace
     from kdig.core.training import Recipe
 
     data = load_dataset("digits", image_size=8)
@@ -37,7 +42,7 @@ def trained(tmp_path_factory):
         dataset="digits",
         data=data.fingerprint,
         image_size=8,
-        level=6,
+        network="s6",
         width=0.5,
         padding=1,
         flip=False,
@@ -174,3 +179,64 @@ def test_folding_batch_norm_changes_nothing_but_rounding(trained):
 def test_map_sums_absolute_values_over_colours():
     a = torch.tensor([[[[1.0]], [[-2.0]], [[3.0]]]])
     assert attribution_map(a).tolist() == [[[6.0]]]
+
+
+OTHERS = [name for name in ATTRIBUTIONS if name != "integrated_gradients"]
+
+
+@pytest.mark.parametrize("name", ATTRIBUTIONS)
+def test_every_attribution_has_one_signature_and_depends_on_its_image_alone(trained, name):
+    """One image gives the same in a batch and alone, whatever has been drawn before."""
+    teacher, x, y = trained
+    whole = attribute(teacher.model, x[:4], y[:4], name, steps=5)
+    assert whole.shape == x[:4].shape
+    torch.rand(7)
+    np.random.rand(7)  # noqa: NPY002
+    alone = attribute(teacher.model, x[2:3], y[2:3], name, steps=5)
+    assert relative(alone, whole[2:3]) < 1e-4
+    assert whole.abs().sum((1, 2, 3)).min() > 0
+
+
+def test_attributions_are_captums(trained):
+    teacher, x, y = trained
+    model, x = copy.deepcopy(teacher.model).double(), x[:4].double()
+    y = y[:4]
+    gradient = Saliency(model).attribute(x, y, abs=False)
+    assert torch.allclose(attribute(model, x, y, "saliency"), gradient)
+    assert torch.allclose(attribute(model, x, y, "input_x_gradient"), gradient * x)
+    softened = attribute(model, x, y, "saliency", output="softmax")
+    assert torch.allclose(
+        softened, Saliency(lambda z: model(z).softmax(1)).attribute(x, y, abs=False)
+    )
+    cam = LayerGradCam(model, model[1].features).attribute(x, y, relu_attributions=True)
+    fine = torch.nn.functional.interpolate(cam, x.shape[2:], mode="bilinear")
+    assert torch.allclose(attribution_map(attribute(model, x, y, "grad_cam")), fine[:, 0].abs())
+
+
+def test_smooth_gradients_approach_the_gradient_and_expected_gradients_the_integral(trained):
+    """Noise and random points average out: with a linear model at once."""
+    weights = torch.randn(3 * 8 * 8, 10, generator=torch.Generator().manual_seed(0)).double()
+    model = Linear(weights).eval()
+    _, x, y = trained
+    x, y = x[:3].double(), y[:3]
+    exact = integrated_gradients(model, x, y, torch.zeros(1, 3, 1, 1).double(), steps=3)
+    assert torch.allclose(attribute(model, x, y, "gradient_shap", steps=3), exact)
+    plain = attribute(model, x, y, "saliency")
+    assert torch.allclose(attribute(model, x, y, "smooth_grad", steps=3), plain)
+
+
+class Linear(torch.nn.Module):
+    def __init__(self, weights):
+        super().__init__()
+        self.weights = weights
+
+    def forward(self, images):
+        return images.flatten(1) @ self.weights
+
+
+def test_unknown_attributions_and_missing_layers_are_named(trained):
+    teacher, x, y = trained
+    with pytest.raises(KdigError, match="unknown attribution 'gradcam': choose one of integrated"):
+        attribute(teacher.model, x, y, "gradcam")
+    with pytest.raises(KdigError, match="Grad-CAM needs a layer"):
+        attribute(Linear(torch.rand(192, 10)), x, y, "grad_cam")

@@ -12,10 +12,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from kdig.core.attribution import autograd_gradient
+from kdig.core.environment import cores
 from kdig.core.networks import build
-from kdig.core.runs import Workspace, cores, train
 from kdig.core.signals import Teacher
+from kdig.core.store import Workspace
+from kdig.core.train import train
 from kdig.measure import latency
 
 
@@ -40,16 +41,7 @@ def run(monkeypatch, tmp_path):
 
     yield call
     torch.set_num_threads(threads)
-    for module in (
-        "common",
-        "roofline",
-        "attribution",
-        "exported",
-        "training",
-        "growth",
-        "overheads",
-        "gpu",
-    ):
+    for module in ("common", "roofline", "attribution", "training", "growth", "overheads", "gpu"):
         sys.modules.pop(module, None)
 
 
@@ -72,19 +64,13 @@ def test_attribution_compares_with_captum_and_counts_steps(run, make_run, tmp_pa
         "4",
     )
     table = run("attribution", *arguments, "--overlays", "2").set_index("contender")
-    released, best, exported = (
-        "captum, as released",
-        "captum, internal_batch_size 4",
-        "gradient exported to OpenVINO (not in kdig)",
-    )
+    released, best = "captum, as released", "captum, internal_batch_size 4"
     floors = [
         "floor: torch's convolutions alone, 4 rows",
         "floor: as many multiplications in matrix products",
     ]
     names = [released, best, f"{best}, kdig's network and settings", "kdig, chunk 4", *floors]
-    assert [
-        name for name in table.index if name != exported
-    ] == names  # that one only where OpenVINO is installed
+    assert list(table.index) == names
     assert (table.seconds > 0).all()
     assert table.ratio[released] == 1
     errors = (
@@ -113,7 +99,7 @@ class Operations(TorchDispatchMode):
 
 def test_contenders_for_attributions_do_the_same_work(run):
     bench = importlib.import_module("attribution")
-    teacher = Teacher(build(0, 10, 0.25).eval(), [0.5] * 3, [0.25] * 3)
+    teacher = Teacher(build("mobilenet_v2", 10, 0.25).eval(), [0.5] * 3, [0.25] * 3)
     x, y = torch.rand(2, 3, 8, 8), torch.arange(2)
     calls = {
         "released": bench.captum(teacher, x, y, 6, None),
@@ -142,20 +128,6 @@ def test_tuned_processes_have_the_allocators_settings_and_the_others_have_not(ru
     for tuned, expected in ((True, "0"), (False, None)):
         with common._pool(tuned) as pool:
             assert pool.submit(os.getenv, "MALLOC_MMAP_MAX_").result() == expected
-
-
-@pytest.mark.parametrize("architecture", ["paper", "resnet20"])
-def test_the_exported_graph_is_the_gradient(run, architecture):
-    exported = importlib.import_module("exported")
-    torch.manual_seed(0)
-    model = Teacher(build(0, 10, 0.25, architecture).double().eval(), [0.5] * 3, [0.25] * 3).folded
-    x, y = torch.rand(5, 3, 8, 8).double(), torch.arange(5)
-    weights = torch.nn.functional.one_hot(y, 10).double()
-    graph, expected = (
-        exported.gradient_graph(model, x, weights),
-        autograd_gradient(model, "logit")(x, y),
-    )
-    assert (graph(x, weights) - expected).norm() < 1e-12 * expected.norm()
 
 
 def test_training_takes_turns_with_the_conventional_loop(run, tmp_path):

@@ -2,17 +2,15 @@
 share, and scales as it must.
 """
 
-from pathlib import Path
-
 import pytest
 import torch
-import yaml
+from helpers import edit_profile, own_project, settings_of
 
 from kdig import KdigError
-from kdig.core.runs import Workspace, execute, prepare, train
-from kdig.study import cost, experiments
-
-PARAMS = Path(__file__).parents[1] / "params"
+from kdig.core.runs import execute
+from kdig.core.store import Workspace
+from kdig.core.train import prepare, train
+from kdig.study import cost
 
 
 @pytest.fixture(autouse=True)
@@ -21,43 +19,36 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def small(tmp_path):
-    """A profile of 8x8 digits whose folder is called as its name."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    for name in ("shared", "students", "02_teacher_and_signals", "04_ablation"):
-        values = yaml.safe_load((PARAMS / "demo" / f"{name}.yaml").read_text())
-        changes = {
-            "shared": {"image_size": 8, "teacher_train_images": 100, "teacher_epochs": 8},
-            "students": {"epochs": 3},
-            "04_ablation": {"seeds": [0, 1]},
-        }.get(name, {})
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(values | changes))
-    return folder
+def small(tmp_path, monkeypatch):
+    """The file of a profile `small` of 8x8 digits, in a project of its own."""
+    project = own_project(tmp_path / "project")
+    monkeypatch.setenv("KDIG_ROOT", str(project))
+    path = project / "params" / "small.yaml"
+    path.write_text((project / "params" / "demo.yaml").read_text())
+    edit_profile(path, "common", image_size=8, teacher_train_images=100, teacher_epochs=8)
+    edit_profile(path, "students", epochs=3)
+    edit_profile(path, "04_ablation", seeds=[0, 1])
+    return path
 
 
 def test_runs_that_notebooks_share_are_counted_once(small):
     text = cost.profile_cost(
-        small, ["01_literature_review", "02_teacher_and_signals", "04_ablation", "99_claims"], None
+        "small",
+        ["01_literature_review", "02_teacher_and_signals", "04_ablation", "99_claims"],
+        None,
     )
     # a teacher of 8 epochs, eight methods by two seeds
     assert "profile small: 17 of 17 runs to train, 56 epochs, about" in text
     assert "nothing to train" in cost.profile_cost(
-        small, ["01_literature_review", "99_claims"], None
+        "small", ["01_literature_review", "99_claims"], None
     )
 
 
 def test_finished_runs_are_not_counted(small):
-    values = yaml.safe_load((small / "shared.yaml").read_text()) | {
-        "teacher_epochs": 1,
-        "profile": "small",
-    }
-    (small / "shared.yaml").write_text(
-        yaml.safe_dump({k: v for k, v in values.items() if k != "profile"})
-    )
-    experiment = experiments.check(experiments.Experiment, values)
+    edit_profile(small, "common", teacher_epochs=1)
+    experiment = settings_of("04_ablation", "small")
     execute([experiment.teacher_run()], experiment.workspace)
-    assert cost.profile_cost(small, ["04_ablation"], None).startswith(
+    assert cost.profile_cost("small", ["04_ablation"], None).startswith(
         "profile small: 16 of 17 runs to train, 48 epochs"
     )
 
@@ -97,7 +88,7 @@ def test_each_is_timed_with_the_threads_that_it_gets(make_run, tmp_path, monkeyp
             cost,
             name,
             lambda run, *_, name=name: found.setdefault(
-                (name, run.pairing, run.level), torch.get_num_threads()
+                (name, run.signals.pairing, run.level), torch.get_num_threads()
             ),
         )
     runs = [
@@ -119,12 +110,9 @@ def test_engine_inline_has_one_worker(small, monkeypatch):
     monkeypatch.setattr(
         cost, "estimate", lambda runs, workspace, workers, threads: given.append(workers) or 1.0
     )
-    shared = yaml.safe_load((small / "shared.yaml").read_text())
     for engine in ("inline", "local"):
-        (small / "shared.yaml").write_text(
-            yaml.safe_dump(shared | {"engine": engine, "workers": 2})
-        )
-        cost.profile_cost(small, ["04_ablation"], None)
+        edit_profile(small, "common", engine=engine, workers=2)
+        cost.profile_cost("small", ["04_ablation"], None)
     assert given == [1, 2]
 
 
@@ -150,13 +138,11 @@ def test_a_step_is_really_timed(make_run):
 
 
 def test_bad_parameters_and_missing_pictures_are_said_before_anything_runs(small, tmp_path):
-    students = small / "students.yaml"
-    good = students.read_text()
-    students.write_text(good + "epochz: 3\n")
+    good = small.read_text()
+    edit_profile(small, "students", epochz=3)
     with pytest.raises(KdigError, match="unknown parameter 'epochz'"):
-        cost.profile_cost(small, ["04_ablation"], None)
-    students.write_text(good)
-    shared = yaml.safe_load((small / "shared.yaml").read_text()) | {"dataset": "cifar10"}
-    (small / "shared.yaml").write_text(yaml.safe_dump(shared))
+        cost.profile_cost("small", ["04_ablation"], None)
+    small.write_text(good)
+    edit_profile(small, "common", dataset="cifar10")
     with pytest.raises(KdigError, match="no CIFAR-10 in"):
-        cost.profile_cost(small, ["04_ablation"], str(tmp_path / "nowhere"))
+        cost.profile_cost("small", ["04_ablation"], str(tmp_path / "nowhere"))

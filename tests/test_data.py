@@ -267,7 +267,7 @@ def test_class_with_one_image_is_named_by_a_run(tmp_path, workspace):
     wanted = "class cheese has one image among 7"
     for name, run in {
         "train_images": Run(**common, train_images=5),
-        "teacher_train_images": Run(**common, train_images=5, level=0),
+        "teacher_train_images": Run(**common, train_images=5, role="teacher"),
         "share": Run(**common, share=0.8),
     }.items():
         with pytest.raises(KdigError, match=f"^{name}: {wanted}"):

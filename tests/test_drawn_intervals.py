@@ -17,7 +17,7 @@ from kdig.measure.plots import LABELS
 from kdig.paper import literature
 
 pytestmark = pytest.mark.pins
-DRAWS = ("errorbar(", "fill_between(", "axhspan(", "_accuracy_lines(", "_paper_panel(")
+DRAWS = ("errorbar(", "fill_between(", "axhspan(", "_accuracy_lines(", "_paper_panel(", "_dots(")
 Pairs = list[tuple[float, float]]
 
 
@@ -96,8 +96,8 @@ def method_accuracy() -> tuple[Pairs, Pairs]:
 
 
 def paired_differences() -> tuple[Pairs, Pairs]:
-    table = of_methods(difference=lambda t: t["mean"], p_paired_holm=[0.01, 0.2, 0.04])
-    return drawn_bars(plots.paired_differences(table, "student")), pairs(table)
+    table = of_methods(difference=lambda t: t["mean"], filled=[True, False, True])
+    return drawn_bars(plots.dots({"x": table}, value="difference")), pairs(table)
 
 
 def search_means() -> tuple[Pairs, Pairs]:
@@ -174,7 +174,11 @@ def two_readings() -> tuple[Pairs, Pairs]:
         right_high=right.high,
         printed=70.0,
     )
-    return drawn_bars(plots.two_readings(table, "raw", "balanced")), pairs(table) + pairs(right)
+    panels = {
+        "raw": table.assign(value=table.raw).drop(columns="printed"),
+        "balanced": table.assign(value=table.balanced, low=table.right_low, high=table.right_high),
+    }
+    return drawn_bars(plots.dots(panels)), pairs(table) + pairs(right)
 
 
 def damage_curves() -> tuple[Pairs, Pairs]:
@@ -211,19 +215,19 @@ def class_dots() -> tuple[Pairs, Pairs]:
         method=["student", "student", "kd", "kd"],
         value=lambda t: t["mean"],
     )
-    return drawn_bars(plots.class_dots(table, ["a", "b"], "MSE")), pairs(table)
+    return drawn_bars(plots.dots({"MSE": table}, "class", limits=(0, None))), pairs(table)
 
 
 def method_dots() -> tuple[Pairs, Pairs]:
     table = of_methods(value=lambda t: t["mean"])
-    return drawn_bars(plots.method_dots(table, "x", ("printed", 70.0))), pairs(table)
+    return drawn_bars(plots.dots({"x": table}, lines={"printed": 70.0})), pairs(table)
 
 
 def arm_differences() -> tuple[Pairs, Pairs]:
     table = values(3).assign(
         arm=["a", "b", "a"], method=["kd", "kd", "ig"], difference=lambda t: t["mean"]
     )
-    return drawn_bars(plots.arm_differences(table, "points")), pairs(table)
+    return drawn_bars(plots.dots({"points": table}, "arm", value="difference")), pairs(table)
 
 
 def forest() -> tuple[Pairs, Pairs]:
@@ -232,7 +236,9 @@ def forest() -> tuple[Pairs, Pairs]:
         .assign(rows=["all", "all", "some"], measure=["Pearson", "Spearman", "Pearson"])
         .rename(columns={"mean": "r"})
     )
-    return drawn_bars(literature.forest(table, -0.1)), pairs(table)
+    return drawn_bars(plots.dots({"r": table}, "rows", "measure", "r", {"printed": -0.1})), pairs(
+        table
+    )
 
 
 CASES = (
@@ -268,8 +274,19 @@ def test_intervals_drawn_are_those_of_the_table(case):
     np.testing.assert_allclose(found, wanted, rtol=1e-9)
 
 
+# cases that draw with `dots`, in all its forms
+DOTS = {
+    "paired_differences",
+    "two_readings",
+    "class_dots",
+    "method_dots",
+    "arm_differences",
+    "forest",
+}
+
+
 def test_every_figure_with_intervals_is_covered():
-    covered = {case.__name__ for case in CASES}
+    covered = {"dots" if case.__name__ in DOTS else case.__name__ for case in CASES}
     assert covered | WITHOUT == set(figures())
     assert not covered & WITHOUT
     for name in WITHOUT:

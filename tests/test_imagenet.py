@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import SHARED
+from helpers import settings_of
 from PIL import Image
 from sklearn.metrics import balanced_accuracy_score
 
@@ -21,7 +22,6 @@ from kdig.core.training import predict
 from kdig.measure import stats
 from kdig.paper import published
 from kdig.paper.imagenet import Source, class_of, keep_correct, load_subset, stand_in
-from kdig.study import experiments
 
 # ImageNet's order (wnid sorted) puts these the other way round than the archive's list does
 ARCHIVE_ORDER = ["n02110185", "n03126707", "n02012849", "n02690373", "n01440764"]
@@ -128,7 +128,7 @@ def untrained(favourite, seed):
     random weights otherwise.
     """
     torch.manual_seed(seed)
-    net = build(8, 10, 0.25)
+    net = build("s8", 10, 0.25)
     net.classifier[1].bias.data[favourite] += 5.0
     return net
 
@@ -264,16 +264,15 @@ def test_teacher_filter_keeps_what_the_teacher_gets_right(split):
 
 def test_parameters_give_the_ablations_runs_and_check_the_classes(tmp_path, monkeypatch, digits):
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
-    settings = experiments.check(experiments.ImageNetSubset, {"image_size": 8})
-    ablation = experiments.check(experiments.Ablation, {"image_size": 8})
+    settings, ablation = (
+        settings_of(notebook, image_size=8) for notebook in ("07_imagenet_subset", "04_ablation")
+    )
     assert {run.key for run in settings.runs("abc")} <= {run.key for run in ablation.runs("abc")}
     assert not settings.source().genuine
     with pytest.raises(KdigError, match="the classes are 0, 1, 2"):
-        experiments.check(
-            experiments.ImageNetSubset, {"image_size": 8, "subset_root": str(tmp_path)}
-        ).source()
+        settings_of("07_imagenet_subset", image_size=8, subset_root=str(tmp_path)).source()
     with pytest.raises(KdigError, match="resize"):
-        experiments.check(experiments.ImageNetSubset, {"resize": "stretch"})
+        settings_of("07_imagenet_subset", resize="stretch")
 
 
 # rows: labels 0, 0, 0, 0, 2, 2; predicted as below: 3 of 4 and 1 of 2 right

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from kdig import KdigError
-from kdig.core.networks import LEVELS, build
+from kdig.core.networks import LEVELS, build, of_level
 from kdig.core.training import Recipe, make_optimizer
 from kdig.measure import latency, stats
 from kdig.paper import published
@@ -34,7 +34,7 @@ def test_macs_of_a_convolution_are_places_times_weights():
 def test_macs_of_the_papers_networks_are_those_counted_elsewhere(level):
     """The published table's column was computed by another program."""
     assert (
-        latency.macs(build(level, 10, 1.0), 32)
+        latency.macs(build(of_level(level), 10, 1.0), 32)
         == published("s5_architectures").macs_32x32_recomputed[level]
     )
 
@@ -141,14 +141,14 @@ def test_speedups_are_taken_within_a_round_and_a_group():
 
 
 def test_warm_times_hold_every_network_in_every_round():
-    models = {level: build(level, 10, 0.25) for level in (7, 8)}
+    models = {level: build(of_level(level), 10, 0.25) for level in (7, 8)}
     times = latency.warm(models, torch.rand(2, 3, 8, 8), repeats=6)
     assert times.groupby("level").size().to_dict() == {7: 6, 8: 6}
     assert times.seconds.gt(0).all()
 
 
 def test_variants_compute_the_same_function():
-    net, images = build(7, 10, 0.25).eval(), torch.rand(2, 3, 8, 8)
+    net, images = build("s7", 10, 0.25).eval(), torch.rand(2, 3, 8, 8)
     seen = []
     net.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
     for variant in ("plain", "channels_last", "bfloat16"):
@@ -169,7 +169,7 @@ def test_variant_that_cannot_be_run_is_one_line_and_the_rest_goes_on(monkeypatch
 
     monkeypatch.setattr(torch, "compile", refuses)
     times, missing = latency.warm_variants(
-        {8: build(8, 10, 0.25)}, 8, [1, 2], ["plain", "compiled"], 6
+        {8: build("s8", 10, 0.25)}, 8, [1, 2], ["plain", "compiled"], 6
     )
     assert missing == ["compiled: cannot be run here (RuntimeError: no compiler on this machine)"]
     assert times[["variant", "batch"]].drop_duplicates().values.tolist() == [
@@ -193,14 +193,14 @@ def without_it(model, *, fullgraph=False):
 def test_compilation_is_asked_only_for_what_this_torch_knows(monkeypatch, function, options):
     monkeypatch.setattr(torch, "compile", function)
     assert latency._compile_options() == options
-    latency.forward_call(build(8, 10, 0.25), torch.rand(1, 3, 8, 8), "compiled")()
+    latency.forward_call(build("s8", 10, 0.25), torch.rand(1, 3, 8, 8), "compiled")()
 
 
 def test_timed_training_step_is_that_of_training(monkeypatch):
     """Fused Adam on a copy: its first step moves every weight by the learning rate against the
     gradient's sign.
     """
-    net, images, seen = build(8, 10, 0.25), torch.rand(4, 3, 8, 8), []
+    net, images, seen = build("s8", 10, 0.25), torch.rand(4, 3, 8, 8), []
 
     def watched(model, recipe):
         seen.extend([model, make_optimizer(model, recipe)])
@@ -218,7 +218,7 @@ def test_timed_training_step_is_that_of_training(monkeypatch):
 
 def test_training_steps_take_turns():
     times = latency.training(
-        {level: build(level, 10, 0.25) for level in (7, 8)},
+        {level: build(of_level(level), 10, 0.25) for level in (7, 8)},
         torch.rand(2, 3, 8, 8),
         Recipe(),
         repeats=6,

@@ -6,28 +6,31 @@ import pytest
 import torch
 from conftest import SHARED
 from scipy.stats import binom
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
 from kdig import KdigError
 from kdig.core.data import load_dataset
 from kdig.core.networks import (
     LEVELS,
+    NETWORKS,
     AttentionTap,
     Normalise,
-    ResNet20,
     build,
     count_layers,
     count_parameters,
     equal_width,
-    load_released_checkpoint,
+    map_size,
     mobilenet_v2,
     output_features,
     state_hash,
     student,
+    taps,
 )
-from kdig.core.runs import Workspace
+from kdig.core.store import Workspace
 from kdig.core.training import accuracy, predict
 from kdig.paper import published
+from kdig.paper.released import load_released_checkpoint
 
 RELEASED = sorted((SHARED / "weights").glob("*.pt"))
 
@@ -52,7 +55,7 @@ def test_students_are_those_of_table_s5(level):
 def test_attention_of_student_and_teacher_has_one_shape(level):
     shapes = []
     for net in (mobilenet_v2().eval(), student(level).eval()):
-        with AttentionTap(net, LEVELS[level][1]) as tap:
+        with AttentionTap(net, f"features.{LEVELS[level][1]}") as tap:
             net(torch.zeros(1, 3, 32, 32))
         shapes.append(tap.output.shape)
     assert shapes[0] == shapes[1]
@@ -60,7 +63,7 @@ def test_attention_of_student_and_teacher_has_one_shape(level):
 
 def test_tap_leaves_no_hook_behind():
     net = student(8)
-    with AttentionTap(net, 0):
+    with AttentionTap(net, "features.0"):
         pass
     assert not net.features[0]._forward_hooks
 
@@ -165,7 +168,7 @@ def test_other_files_are_refused_in_one_line(tmp_path, content, said):
         ({}, "a dictionary of nothing"),
         ({"epoch": 3, "best": 91.0}, "a dictionary of epoch, best"),
         ({"state_dict": {}}, "a dictionary of nothing"),
-        (ResNet20().state_dict(), "a network of 10 blocks with the first weight 'features.0.0.weight'"),
+        (build("resnet20").state_dict(), "a network of 10 blocks with the first weight 'features.0.0.weight'"),
         ({"conv1.weight": torch.zeros(3)}, "the first weight 'conv1.weight'"),
         (mobilenet_v2().state_dict(), "a network of 19 blocks"),
         (student(2, width=0.5).state_dict(), "weight is [16, 3, 3, 3], in the student of level 2 it is [32, 3, 3, 3]"),
@@ -180,7 +183,7 @@ def test_other_networks_are_refused_with_what_was_found(tmp_path, content, said)
 
 
 def test_a_network_that_kdig_trained_is_named_as_such(tmp_path):
-    weights = Workspace(tmp_path).keep(student(2), [0.0] * 3, [1.0] * 3, level=2)
+    weights = Workspace(tmp_path).keep(student(2), [0.0] * 3, [1.0] * 3, "s2")
     assert "kdig itself has trained this network" in refusal(tmp_path / "weights" / f"{weights}.pt")
 
 
@@ -219,7 +222,7 @@ def test_resnet20_is_the_one_of_its_paper():
     """0.27 million parameters in 19 convolutions and a linear layer (He et al. 2016, Table 6), and
     two 1x1 shortcuts here.
     """
-    net = ResNet20()
+    net = build("resnet20")
     assert (count_parameters(net), count_layers(net)) == (272_474, 22)
     assert net(torch.rand(2, 3, 32, 32)).shape == (2, 10)
     assert net.features(torch.rand(2, 3, 32, 32)).shape == (2, 64, 8, 8)
@@ -230,9 +233,9 @@ def test_rivals_have_the_students_size(rival):
     wanted = count_parameters(student(2))
     width = equal_width(rival, wanted)
     assert (
-        wanted <= count_parameters(build(0, 10, width, rival)) < 1.1 * wanted
+        wanted <= count_parameters(build(rival, 10, width)) < 1.1 * wanted
     )  # channels come in eights
-    assert count_parameters(build(0, 10, width - 0.01, rival)) < wanted
+    assert count_parameters(build(rival, 10, width - 0.01)) < wanted
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -241,3 +244,48 @@ def test_normalises_as_torchvision_does_and_holds_no_state(dtype):
     layer, images = Normalise(mean, std), torch.rand(2, 3, 4, 4, dtype=dtype)
     assert torch.equal(layer(images), v2.functional.normalize(images, mean, std))
     assert not layer.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("network", "parameters", "macs"),
+    [
+        ("mobilenet_v2", 2_236_682, None), ("s2", 543_498, None), ("resnet8", 78_042, 12.5e6),
+        ("resnet20", 272_474, 40.8e6), ("resnet18", 11_173_962, 555.4e6), ("resnet34", 21_282_122, 1159.4e6),
+        ("resnet50", 23_520_842, 1297.8e6), ("resnet101", 42_512_970, 2520.4e6),
+    ],
+)  # fmt: skip
+def test_networks_have_the_sizes_that_others_count(network, parameters, macs):
+    """ResNet-8 is MLPerf Tiny's (78 thousand parameters, 12.5 million operations); the larger ones
+    are the usual variants for CIFAR, whose sizes are widely published.
+    """
+    with torch.device("meta"):
+        net = build(network).eval()
+        assert count_parameters(net) == parameters
+        if macs:
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                net(torch.empty(1, 3, 32, 32))
+            assert counter.get_total_flops() / 2 == pytest.approx(macs, rel=0.01)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_network_answers_and_is_tapped_where_it_says(network):
+    with torch.device("meta"), torch.no_grad():
+        net = build(network, classes=7, width=0.5).eval()
+        with AttentionTap(net, NETWORKS[network].tap) as tap:
+            assert net(torch.empty(2, 3, 32, 32)).shape == (2, 7)
+    assert tuple(tap.output.shape[2:]) == map_size(network, 32)
+    if not network.startswith("s"):
+        assert map_size(network, 32) == (8, 8)
+
+
+def test_students_and_teachers_of_one_family_are_tapped_in_one_place():
+    assert taps("s4", "mobilenet_v2") == ("features.4", "features.4")
+    assert taps("resnet18", "resnet34") == ("features.6", "features.13")
+    assert taps("resnet8", "mobilenet_v2") == ("features.3", "features.9")
+
+
+def test_unknown_networks_are_refused_with_what_there_is():
+    with pytest.raises(
+        KdigError, match="unknown network 'resnet19': choose one of mobilenet_v2, s1"
+    ):
+        build("resnet19")

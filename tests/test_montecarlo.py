@@ -5,13 +5,16 @@ simulations and hand counts.
 import numpy as np
 import pytest
 import torch
+from helpers import settings_of
 from scipy import stats as scipy_stats
 
 from kdig import KdigError
-from kdig.core.runs import METHODS, Run, Workspace, starting_points, train, untrained
+from kdig.core.methods import METHODS
+from kdig.core.run import Run, Scoring
+from kdig.core.store import Workspace
+from kdig.core.train import starting_points, train, untrained
 from kdig.core.training import Recipe
 from kdig.measure import stats
-from kdig.study import experiments
 
 
 @pytest.fixture
@@ -29,14 +32,16 @@ def teacher(tmp_path_factory, digits):
     shape = {
         "image_size": 8,
         "train_images": 60,
-        "test_images": 20,
-        "level": 0,
+        "network": "mobilenet_v2",
+        "role": "teacher",
         "width": 0.25,
         "padding": 1,
         "flip": False,
     }
     result = train(
-        Run(dataset="digits", data=digits.fingerprint, recipe=recipe, **shape), workspace
+        Run(dataset="digits", data=digits.fingerprint, recipe=recipe, **shape),
+        workspace,
+        Scoring(images=20),
     )
     return result.weights, workspace
 
@@ -98,13 +103,13 @@ def test_training_starts_from_the_weights_of_untrained(make_run, workspace):
 
 def test_the_notebooks_runs_are_paired_by_their_specification(tmp_path, monkeypatch):
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
-    settings = experiments.check(experiments.MonteCarlo, {"repetitions": 5, "train_images": 100})
+    settings = settings_of("06_monte_carlo", repetitions=5, train_images=100)
     runs = settings.runs("abc")
     assert len(runs) == 20
     assert all(run.seed == run.split_seed and run.share == 0.8 for run in runs)
     assert len({run.key for run in runs}) == 20
     with pytest.raises(KdigError, match="repetitions"):
-        experiments.check(experiments.MonteCarlo, {"repetitions": 3})
+        settings_of("06_monte_carlo", repetitions=3)
 
 
 def test_sd_interval_by_hand_and_by_its_coverage(rng):

@@ -1,38 +1,18 @@
 """Cells of a notebook can be run again in any order that a reader tries: no later cell takes a name
-that an earlier one needs.
+that an earlier one needs. The parameters cell is short, and leaves all to the profile.
 """
 
 import ast
+import builtins
+import re
 from collections import defaultdict
-from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
+from helpers import COMPREHENSIONS, DEFINITIONS, MODELS, NOTEBOOKS, bound, settings_of
 
-from kdig.study import experiments
-
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
-COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-
-
-def bound(node, comprehensions=True):
-    """(name, kind) of all that a cell gives a value to: also as target of a loop, `with`, `except`,
-    import or comprehension.
-    """
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
-            yield child.id, "variable"
-        elif isinstance(child, ast.ExceptHandler) and child.name:
-            yield child.name, "variable"
-        elif isinstance(child, ast.alias):
-            yield child.asname or child.name.partition(".")[0], "import"
-        elif isinstance(child, DEFINITIONS[:3]):
-            yield child.name, "definition"
-        if not isinstance(child, DEFINITIONS) and (
-            comprehensions or not isinstance(child, COMPREHENSIONS)
-        ):
-            yield from bound(child, comprehensions)
+from kdig.study.settings import parameters
 
 
 def code_cells(path):
@@ -65,17 +45,160 @@ def rebound(cells, fields):
         ]
         for name, kind in kept:
             kinds[name].add(kind)
-        if "check(" in source and "globals()" in source:
+        if "open_notebook(" in source:
             prepared = {name for name, _ in kept}
     return found + [
         f"{name} is {' and '.join(sorted(k))}" for name, k in kinds.items() if len(k) > 1
     ]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def loaded(source):
+    """Names that a cell reads and that neither its functions nor its comprehensions make."""
+    return set(_loads(ast.parse(source), set()))
+
+
+def _loads(node, known):
+    for child in ast.iter_child_nodes(node):
+        own = known
+        if isinstance(child, DEFINITIONS):
+            arguments = {n.arg for n in ast.walk(child) if isinstance(n, ast.arg)}
+            own = known | arguments | dict(bound(child)).keys()
+        elif isinstance(child, COMPREHENSIONS):
+            own = known | dict(bound(child)).keys()
+        if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load) and child.id not in own:
+            yield child.id
+        yield from _loads(child, own)
+
+
+EVERY = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@EVERY
 def test_no_name_is_taken_twice(path):
-    fields = experiments.NOTEBOOKS.get(path.stem, experiments.Settings).model_fields
-    assert rebound(code_cells(path), fields) == []
+    assert rebound(code_cells(path), parameters(MODELS[path.stem])) == []
+
+
+@EVERY
+def test_the_cell_after_the_parameters_opens_the_notebook_under_its_own_name(path):
+    cells = list(code_cells(path).values())
+    assert [tags for _, tags in cells].index(["parameters"]) == 0
+    assert f'kdig.open_notebook("{path.stem}", globals())' in cells[1][0]
+    assert sum(source.count("open_notebook(") for source, _ in cells) == 1
+
+
+@EVERY
+def test_parameters_cell_holds_the_profile_and_a_few_overrides_that_are_none(path):
+    """papermill and nbval run the cell as it is written: it must say what the profile says."""
+    declared = papermill.inspect_notebook(str(path))
+    defaults = {name: parameter["default"] for name, parameter in declared.items()}
+    assert next(iter(defaults)) == "profile"
+    assert defaults.pop("profile") == '"demo"'
+    assert set(defaults.values()) <= {"None"}
+    light = path.stem[:2] in {"01", "99"}
+    assert (len(defaults) == 0) if light else (2 <= len(defaults) <= 11)
+    assert set(defaults) <= set(parameters(MODELS[path.stem]))
+    assert all(parameter["help"] for parameter in declared.values()), "each has a comment"
+
+
+@EVERY
+def test_the_type_that_the_parameters_cell_declares_is_the_parameters(path):
+    """A reader writes what it says."""
+    declared = papermill.inspect_notebook(str(path))
+    values = settings_of(path.stem, "lite").flat()
+    said = {name: parameter["inferred_type_name"] for name, parameter in declared.items()}
+    kinds = {name: type(values[name]).__name__ for name in said if values[name] is not None}
+    assert {name: said[name] for name in kinds} == kinds
+
+
+@EVERY
+def test_no_cell_reads_a_parameter_by_its_bare_name(path):
+    """It is None where the profile's value holds: `settings` has the value."""
+    found = {
+        (cell, name)
+        for cell, (source, tags) in code_cells(path).items()
+        if "parameters" not in tags
+        for name in loaded(source) & parameters(MODELS[path.stem]).keys()
+    }
+    assert found == set()
+
+
+@EVERY
+def test_every_name_that_a_cell_reads_is_made_before_it(path):
+    made = {*dir(builtins), "get_ipython", "display"}
+    for cell, (source, _) in code_cells(path).items():
+        made |= dict(bound(ast.parse(source), comprehensions=False)).keys()
+        assert loaded(source) <= made, cell
+
+
+@EVERY
+def test_every_setting_that_a_cell_reads_is_one(path):
+    """`settings.<name>`, and the name of a group's parameter after it."""
+    settings = settings_of(path.stem)
+    for cell, (source, _) in code_cells(path).items():
+        for names in map(chain, ast.walk(ast.parse(source))):
+            if names[:1] == ["settings"] and len(names) > 1:
+                assert names[1] in dir(type(settings)) or names[1] in dict(settings), (cell, names)
+                group = dict(settings).get(names[1])
+                assert len(names) < 3 or group is None or names[2] in dir(group), (cell, names)
+
+
+@EVERY
+def test_a_notebook_calls_no_setting_that_is_a_number(path):
+    """As by `series.map(settings.level)`, where a table of its own was meant."""
+    settings = settings_of(path.stem)
+    for cell, (source, _) in code_cells(path).items():
+        for node in ast.walk(ast.parse(source)):
+            names = []
+            if isinstance(node, ast.Subscript):
+                names = chain(node.value)
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                names = chain(node.args[0]) if node.func.attr == "map" and node.args else []
+            if names[:1] == ["settings"] and len(names) == 2:
+                assert isinstance(getattr(settings, names[1]), list), (cell, names)
+
+
+def chain(node):
+    """`a.b.c` as a list of names; empty for anything else."""
+    if isinstance(node, ast.Name):
+        return [node.id]
+    before = chain(node.value) if isinstance(node, ast.Attribute) else []
+    return [*before, node.attr] if before else []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_that_measures_times_says_that_it_runs_alone(path):
+    timed = "latency." in "".join(source for source, _ in code_cells(path).values())
+    said = nbformat.read(path, as_version=4).metadata.get("kdig", {}).get("alone", False)
+    assert said == (timed and path.stem == "05_compression")
+    assert timed == (path.stem == "05_compression")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_says_which_tables_of_others_it_reads(path):
+    """It is run anew when they change."""
+    book = nbformat.read(path, as_version=4)
+    code = "\n".join(source for source, _ in code_cells(path).values())
+    texts = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
+    tables = {
+        text.removesuffix(".csv")
+        for text in texts
+        if re.fullmatch(r"\d\d_\w+\.csv", str(text)) and str(text)[:2] != path.stem[:2]
+    }
+    assert tables == ({"05_cold"} if path.stem == "09_released_results" else set())
+    assert set(book.metadata.get("kdig", {}).get("reads", [])) == tables
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("a + b", {"a", "b"}), ("a = 1", set()), ("f(a, key=b)", {"f", "a", "b"}),
+        ("[x for x in a]", {"a"}), ("lambda x: x + a", {"a"}), ("a.b.c[d]", {"a", "d"}),
+        ("def f(x):\n    y = a\n    return x + y", {"a"}), ("f'{a}'", {"a"}),
+        ("with a as b: c", {"a", "c"}), ("def f():\n    return lambda x: [x, z]", {"z"}),
+    ],
+)  # fmt: skip
+def test_names_that_are_read_are_found(source, names):
+    assert loaded(source) == names
 
 
 @pytest.mark.parametrize(
@@ -91,7 +214,7 @@ def test_no_name_is_taken_twice(path):
 )  # fmt: skip
 def test_the_check_finds_every_way_to_take_a_name(source, said):
     sources = {
-        "setup": "settings = check(M, globals())\ndata = settings.data()",
+        "setup": "settings = kdig.open_notebook('04', globals())\ndata = settings.data()",
         "other": "def helper(): pass",
         "later": source,
     }
@@ -104,16 +227,25 @@ def test_the_check_finds_every_way_to_take_a_name(source, said):
     assert said is None or said in found[0]
 
 
-def test_tables_of_the_search_keep_their_columns():
-    """`s11` and `s12` are joined with our cells by their columns, in cells that a reader runs
-    again.
-    """
-    for path, names in {
-        "03_hyperparameters": ["s10", "s11", "s12"],
-        "09_released_results": ["released"],
-    }.items():
-        cells = code_cells(NOTEBOOKS[0].with_name(f"{path}.ipynb"))
-        for name in names:
-            assert (
-                sum(name in dict(bound(ast.parse(source))) for source, _ in cells.values()) == 1
-            ), name
+def lines(source):
+    return [line for line in source.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_cells_are_short(path):
+    """A cell that teaches fits a screen, and one that asks is a call with its caption."""
+    cells = {
+        cell: lines(source)
+        for cell, (source, tags) in code_cells(path).items()
+        if "parameters" not in tags
+    }
+    assert {cell: len(some) for cell, some in cells.items() if len(some) > 25} == {}
+    assert sum(map(len, cells.values())) <= 220
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_tables_are_made_by_functions(path):
+    """Names of facts and verdicts beside a table belong to the functions of `kdig.study.tables`."""
+    source = "\n".join(source for source, _ in code_cells(path).values())
+    assert "as_facts(" not in source
+    assert ".verdicts(" not in source

@@ -12,9 +12,9 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from kdig.study.outputs import Outputs
+from kdig.study.outputs import EARLIER, Outputs
 from kdig.study.report import build_report
-from kdig.study.settings import Settings, check
+from kdig.study.settings import open_notebook
 
 ROOT = Path(__file__).parents[1]
 CAPTION = "Accuracy (%) & <all> of it."
@@ -26,7 +26,7 @@ def shell(tmp_path, monkeypatch):
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
     shell = InteractiveShell.instance()
     shell.display_formatter.active_types = ["text/html", "text/plain"]
-    check(Settings, {"profile": "demo"})
+    open_notebook("99_claims", {"profile": "demo"})
     yield shell
     InteractiveShell.clear_instance()
 
@@ -98,10 +98,57 @@ def test_text_is_read_and_written_as_utf_8_whatever_the_locale(source):
 def test_captions_of_any_script_are_kept_where_the_locale_cannot_write_them(tmp_path):
     code = """if True:
         import pandas as pd, pathlib, sys
-        from kdig.study.outputs import Outputs
+        from kdig.study.outputs import EARLIER, Outputs
         out = Outputs(pathlib.Path(sys.argv[1]))
         out.table(pd.DataFrame({"a": ["chat noir \\u00e9"]}), "t", "Classes: \\u732b \\u00e9")
     """
     plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=plain)
     assert "Classes: 猫 é" in build_report(Outputs(tmp_path), "demo").read_text(encoding="utf-8")
+
+
+def test_facts_carry_the_table_that_shows_them(tmp_path):
+    out, table = Outputs(tmp_path), pd.DataFrame({"a": [1.0]})
+    figure, _ = plt.subplots()
+    out.table(table, "t", CAPTION, facts=[{"fact": "a", "value": 1.0}])
+    out.figure(figure, "f", CAPTION, facts=[{"fact": "b", "value": 2.0, "why_not_decided": ""}])
+    out.figure(plt.figure(), "t", CAPTION)  # a figure of the table's name takes nothing from it
+    out.facts("04_ablation", "digits", "other data", [{"fact": "c", "value": 3.0}])
+    found = out.all_facts().set_index("fact")
+    assert found["item"].to_dict() == {"a": "t", "b": "f", "c": ""}
+    assert found.why_not_decided.to_dict() == {"a": "other data", "b": "", "c": "other data"}
+    assert set(found.data) == {"digits"}
+
+
+def test_a_cell_that_is_run_again_replaces_its_facts(tmp_path):
+    out, table = Outputs(tmp_path), pd.DataFrame({"a": [1.0]})
+    for value in (1.0, 2.0):
+        out.table(table, "t", CAPTION, facts=[{"fact": "a", "value": value}])
+        out.facts("04_ablation", "digits", "")
+    assert out.all_facts().value.tolist() == [2.0]
+    Outputs(tmp_path).facts("04_ablation", "digits", "", [{"fact": "b", "value": 3.0}])
+    assert out.all_facts().fact.tolist() == ["b"], "nothing stays of a notebook's earlier run"
+
+
+def test_a_setup_cell_that_is_run_again_keeps_the_facts(monkeypatch, tmp_path):
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
+    for _ in range(2):
+        out = open_notebook("99_claims", {"profile": "demo"}).outputs
+        if not (tmp_path / "demo" / "tables").exists():
+            out.table(pd.DataFrame(), "t", CAPTION, facts=[{"fact": "a", "value": 1.0}])
+    assert out.facts("04_ablation", "digits", "").fact.tolist() == ["a"]
+
+
+def test_a_fact_given_twice_is_named(tmp_path):
+    out = Outputs(tmp_path)
+    out.table(pd.DataFrame(), "t", CAPTION, facts=[{"fact": "a", "value": 1.0}])
+    with pytest.raises(ValueError, match="given twice: a"):
+        out.facts("04_ablation", "digits", "", [{"fact": "a", "value": 2.0}])
+
+
+def test_facts_of_an_earlier_version_decide_no_result(tmp_path):
+    (tmp_path / "facts").mkdir()
+    (tmp_path / "facts" / "04.csv").write_text("fact,value,comparable\na,1.0,True\n")
+    found = Outputs(tmp_path).all_facts()
+    assert found.why_not_decided.tolist() == [EARLIER]
+    assert found["item"].tolist() == [""]

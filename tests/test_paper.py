@@ -18,7 +18,7 @@ CLAIM = {
 }
 
 
-def verdict(kind, rule, tolerance, comparable=True, **fact):
+def verdict(kind, rule, tolerance, why_not_decided="", **fact):
     facts = pd.DataFrame(
         [
             {
@@ -30,7 +30,7 @@ def verdict(kind, rule, tolerance, comparable=True, **fact):
                 "n": 10,
                 "p": None,
                 "data": "d",
-                "comparable": comparable,
+                "why_not_decided": why_not_decided,
             }
             | fact
         ]
@@ -86,7 +86,7 @@ def test_every_rule_is_tested():
     ],
 )
 def test_other_data_decide_only_what_needs_no_training(kind, expected):
-    assert verdict(kind, "equal", 0.1, comparable=False) == expected
+    assert verdict(kind, "equal", 0.1, why_not_decided="other data") == expected
 
 
 def test_fewer_runs_than_the_papers_decide_no_result():
@@ -146,10 +146,12 @@ def test_report_stands_alone_and_escapes_its_texts(tmp_path, monkeypatch):
         "tolerance": 0.1,
     }
     monkeypatch.setattr(
-        kdig.report, "claims", lambda: pd.DataFrame([claim, {**claim, "id": "y", "fact": "g"}])
+        kdig.study.report,
+        "claims",
+        lambda: pd.DataFrame([claim, {**claim, "id": "y", "fact": "g"}]),
     )
     out = Outputs(tmp_path)
-    out.facts("04_ablation", "digits", False, [{"fact": "f", "value": 2.0}])
+    out.facts("04_ablation", "digits", "other data", [{"fact": "f", "value": 2.0}])
     out.table(pd.DataFrame({"a": [1.0]}), "t", "A caption & more.")
     page = build_report(out, "demo").read_text(encoding="utf-8")
     assert "<script>alert" not in page
@@ -164,10 +166,10 @@ def test_a_fact_can_say_for_itself_what_it_was_measured_on_and_whether_that_deci
     out = Outputs(tmp_path)
     rows = [
         {"fact": "a", "value": 1.0},
-        {"fact": "b", "value": 2.0, "data": "noise on a CPU", "comparable": True},
+        {"fact": "b", "value": 2.0, "data": "noise on a CPU", "why_not_decided": ""},
     ]
-    written = out.facts("05_compression", "digits", False, rows).set_index("fact")
-    assert written.comparable.tolist() == [False, True]
+    written = out.facts("05_compression", "digits", "other data", rows).set_index("fact")
+    assert written.why_not_decided.tolist() == ["other data", ""]
     assert written.data.tolist() == ["digits", "noise on a CPU"]
     claim = {**CLAIM, "kind": "measurement", "rule": "equal", "tolerance": 0.1, "n": None}
     table = pd.DataFrame([{**claim, "fact": "a"}, {**claim, "fact": "b"}])
@@ -178,21 +180,15 @@ def test_a_fact_that_does_not_decide_says_why_in_its_own_words(tmp_path):
     out = Outputs(tmp_path)
     rows = [
         {"fact": "a", "value": 2.0},
-        {"fact": "b", "value": 2.0, "comparable": False, "reason": "another measure"},
+        {"fact": "b", "value": 2.0, "why_not_decided": "another measure"},
+        {"fact": "c", "value": 2.0, "why_not_decided": ""},
     ]
-    rows += [
-        {"fact": "c", "value": 2.0, "comparable": False},
-        {"fact": "d", "value": 2.0, "comparable": True},
-    ]
-    out.facts("04_ablation", "digits", False, rows, reason="the teacher differs")
+    out.facts("04_ablation", "digits", "the teacher differs", rows)
     claim = {**CLAIM, "kind": "result", "rule": "equal", "tolerance": 0.1, "n": None}
     decided = decide(
-        pd.DataFrame([{**claim, "fact": name} for name in "abcd"]), out.all_facts()
+        pd.DataFrame([{**claim, "fact": name} for name in "abc"]), out.all_facts()
     ).set_index("fact")
-    assert decided.verdict.tolist() == ["not run"] * 3 + ["reproduced"]
+    assert decided.verdict.tolist() == ["not run"] * 2 + ["reproduced"]
     assert decided.evidence["a"].endswith("; the teacher differs")
     assert decided.evidence["b"].endswith("; another measure")
-    assert decided.evidence["c"].endswith(
-        "; not the paper's data and settings, so a demonstration only"
-    )
-    assert decided.evidence["d"] == "2"
+    assert decided.evidence["c"] == "2"

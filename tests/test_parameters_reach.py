@@ -1,4 +1,4 @@
-"""Every parameter of a notebook reaches the run or the measurement that it names.
+"""Every parameter of a notebook reaches the run, the scoring or the measurement that it names.
 
 Those that decide a result are compared.
 """
@@ -10,36 +10,47 @@ from types import SimpleNamespace
 from typing import Any
 
 import nbformat
+import pandas as pd
 import pytest
 import torch
 from conftest import write_tree
+from helpers import ROOT, papers_table, settings_of
 
+from kdig import paper
 from kdig.core.data import CIFAR10_CLASSES
-from kdig.study import experiments
-from kdig.study.experiments import NOTEBOOKS, Students
+from kdig.core.run import Scoring
+from kdig.paper import papers_settings
+from kdig.study import experiments, settings
+from kdig.study.experiments import NOTEBOOKS, Search, Students
+from kdig.study.settings import PLACES, check, free, parameters
 
 pytestmark = pytest.mark.pins
-ROOT = Path(__file__).parents[1]
 EQUAL_WIDTH = cache(experiments.equal_width)  # a third of a second, and asked for hundreds of times
-CASES = [(notebook, name) for notebook, model in NOTEBOOKS.items() for name in model.model_fields]
+SECTIONS = cache(settings._sections)
+CASES = [(notebook, name) for notebook, model in NOTEBOOKS.items() for name in parameters(model)]
 
 # Parameter -> two values, of which one that the notebook does not have is tried. `TEACHER`, `BOTH`,
-# `STUDENTS`: whose keys change.
+# `STUDENTS`: whose keys change. `SCORED`: what the networks are tried on changes, and no key.
 TEACHER: dict[str, tuple] = {
-    "teacher_train_images": (100, 200), "teacher_epochs": (3, 4), "teacher_learning_rate": (0.03, 0.04),
-    "teacher_optimizer": ("sgd", "adamw"), "teacher_weight_decay": (0.1, 0.2), "seed": (1, 2),
+    "teacher_train_images": (100, 200), "teacher_network": ("s2", "mobilenet_v2"), "teacher_width": (0.5, 0.75),
+    "teacher_epochs": (3, 4), "teacher_learning_rate": (0.03, 0.04), "teacher_optimizer": ("sgd", "adamw"),
+    "teacher_weight_decay": (0.1, 0.2), "teacher_schedule": ("cosine", "constant"), "teacher_normalise": (True, False),
+    "teacher_bn_momentum": (0.2, 0.4), "teacher_batch_size": (30, 40), "teacher_label_smoothing": (0.1, 0.2), "seed": (1, 2),
 }  # fmt: skip
 BOTH: dict[str, tuple] = {
-    "dataset": ("folder", "digits"), "image_size": (12, 14), "test_images": (50, 40), "width": (0.5, 0.75), "padding": (2, 3),
-    "flip": (True, False), "bn_momentum": (0.2, 0.4),
+    "dataset": ("folder", "digits"), "image_size": (12, 14), "padding": (2, 3), "flip": (True, False),
 }  # fmt: skip
+SCORED: dict[str, tuple] = {"test_images": (50, 40), "evaluate_every": (3, 4)}
 STUDENTS: dict[str, tuple] = {
-    "train_images": (100, 200), "ig_steps": (3, 4), "ig_baseline": ("mean", "black"),
-    "ig_rule": ("riemann_left", "gausslegendre"), "ig_output": ("softmax", "logit"),
+    "train_images": (100, 200), "width": (0.5, 0.75), "network": ("s3", "s4"),
+    "attribution": ("saliency", "grad_cam"), "steps": (3, 4), "baseline": ("mean", "black"),
+    "rule": ("riemann_left", "gausslegendre"), "output": ("softmax", "logit"),
+    "pairing": ("released", "static"), "overlay": ("grey", "mixup"), "blend": (0.3, 0.4),
     "alpha": (0.3, 0.4), "temperature": (3.5, 4.5), "probability": (0.3, 0.4), "gamma": (0.35, 0.45),
-    "attention_reduction": ("mean", "sum"), "pairing": ("released", "static"), "epochs": (5, 6), "batch_size": (30, 40),
+    "attention_reduction": ("mean", "sum"), "epochs": (5, 6), "batch_size": (30, 40),
     "learning_rate": (0.03, 0.04), "optimizer": ("sgd", "adamw"), "schedule": ("cosine", "onecycle"), "normalise": (True, False),
-    "evaluate_every": (3, 4), "level": (3, 4), "levels": ([3, 5], [2, 5]), "methods": (["student", "kd", "at"], ["student", "at"]),
+    "weight_decay": (0.1, 0.2), "label_smoothing": (0.1, 0.2), "bn_momentum": (0.2, 0.4),
+    "levels": ([3, 5], [2, 5]), "methods": (["student", "kd", "at"], ["student", "at"]),
     "seeds": ([4, 5], [5, 6]), "share": (0.7, 0.6), "repetitions": (5, 6),
     "temperatures": ([1.1, 1.2], [1.3, 1.4]), "alphas": ([0.15, 0.2], [0.3, 0.4]),
     "probabilities": ([0.45, 0.55], [0.3, 0.4]), "gammas": ([0.15, 0.55], [0.3, 0.4]),
@@ -49,7 +60,7 @@ STUDENTS: dict[str, tuple] = {
     "strong_optimizer": ("adam", "adamw"), "strong_learning_rate": (0.3, 0.4), "strong_schedule": ("cosine", "constant"),
     "strong_weight_decay": (0.2, 0.3), "strong_label_smoothing": (0.2, 0.3),
 }  # fmt: skip
-# parameters of a measurement: the notebook's code reads them (as a name, or as `settings.<name>`)
+# parameters of a measurement: the notebook's code reads them
 READ: dict[str, tuple] = {
     "completeness_images": (5, 6), "reference_images": (5, 6), "latency_batches": ([2], [3]), "latency_repeats": (7, 8),
     "latency_threads": (2, 3), "latency_variants": (["plain"], ["plain", "compiled"]),
@@ -59,11 +70,11 @@ READ: dict[str, tuple] = {
 }  # fmt: skip
 # parameters that a method or a property of the model takes up; tests below say which
 TAKEN_UP: dict[str, tuple] = {
-    "profile": ("other", "another"), "root": ("here", "there"), "download": (True, False), "device": ("cpu", "auto"),
+    "profile": ("lite", "demo"), "root": ("here", "there"), "download": (True, False), "device": ("cpu", "auto"),
     "engine": ("inline", "local"), "workers": (3, 4), "threads": (3, 4),
     "subset_root": ("here", "there"), "checkpoints": (["a.pt"], []),
 }  # fmt: skip
-VALUES = {**TEACHER, **BOTH, **STUDENTS, **READ, **TAKEN_UP}
+VALUES = {**TEACHER, **BOTH, **SCORED, **STUDENTS, **READ, **TAKEN_UP}
 # What may differ from the paper's without making a claim undecidable: where and how fast it is
 # computed, which runs are made, and what is measured beside. Everything else decides a result.
 FREE = {
@@ -73,6 +84,12 @@ FREE = {
     "subset_root", "checkpoints", "pairings", "pairing_methods", "overlays", "strong_methods",
     "jpeg_qualities", "noise_sds", "blur_sigmas", "contrast_factors", "robustness_images",
 }  # fmt: skip
+# (notebook, parameter) that the notebook accepts and that changes nothing in it
+IDLE = {
+    ("02_teacher_and_signals", "width"): "it trains no student",
+    ("02_teacher_and_signals", "pairing"): "it shows every pairing",
+    ("05_compression", "network"): "its networks are those of `levels`",
+}
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +101,13 @@ def tree(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setattr(experiments, "equal_width", EQUAL_WIDTH)
+    monkeypatch.setattr(settings, "_sections", SECTIONS)
 
 
 def base(notebook: str, root: Path) -> dict[str, Any]:
-    """The model's defaults, with few runs, among them one that uses every weight."""
+    """What differs from the demo's values: few runs, among them one that uses every weight."""
     few = {
         "root": str(root),
         "methods": ["student", "kd_ig_at"],
@@ -108,49 +126,54 @@ def base(notebook: str, root: Path) -> dict[str, Any]:
             "pairing_methods",
         )
     }
-    few |= {"strong_methods": ["student", "kd"], "train_images": 60}
-    return {name: value for name, value in few.items() if name in NOTEBOOKS[notebook].model_fields}
+    few |= {"strong_methods": ["student", "kd"], "train_images": 60, "robustness_images": None}
+    return {name: value for name, value in few.items() if name in parameters(NOTEBOOKS[notebook])}
 
 
 def other(name: str, value: object) -> object:
     return next(candidate for candidate in VALUES[name] if candidate != value)
 
 
-def keys(notebook: str, values: dict[str, Any]) -> dict[str, set[str]]:
-    """The keys of the teacher and of all students of a notebook."""
-    settings = experiments.check(
-        NOTEBOOKS[notebook], dict(values)
-    )  # check keeps what it needs in the namespace
-    students = settings.runs("abc") if isinstance(settings, Students) else []
-    return {"teacher": {settings.teacher_run().key}, "students": {run.key for run in students}}
+def reached(notebook: str, values: dict[str, Any]) -> dict[str, set[str]]:
+    """The keys of the teacher and of all students of a notebook, and what they are tried on."""
+    asked = settings_of(notebook, **values)
+    students = asked.runs("abc") if isinstance(asked, Students) else []
+    found = {"teacher": {asked.teacher_run().key}, "students": {run.key for run in students}}
+    return found | {"scored": {asked.scoring.model_dump_json()}}
 
 
 @cache
 def names_read(notebook: str) -> set[str]:
-    """Names that the code after the parameters cell reads, and attributes that it takes of
-    `settings`.
+    """Parameters that the code after the parameters cell takes of `settings`: each alone, or with
+    the whole of its group.
     """
     book = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4)
-    cells = [
-        c
-        for c in book.cells
-        if c.cell_type == "code" and "parameters" not in c.metadata.get("tags", [])
-    ]
+    cells = [c for c in book.cells if c.cell_type == "code"]
     nodes = [node for cell in cells for node in ast.walk(ast.parse(cell.source))]
-    taken = {
-        n.attr
-        for n in nodes
-        if isinstance(n, ast.Attribute)
-        and isinstance(n.value, ast.Name)
-        and n.value.id == "settings"
-    }
-    return taken | {
-        node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    }
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
+    plain = {node for node in attributes if _is(node.value, "settings")}
+    inner = {node.value for node in attributes if node.value in plain}
+    found = {node.attr for node in plain}
+    for name, path in parameters(NOTEBOOKS[notebook]).items():
+        if len(path) == 2:
+            group = [node for node in plain if node.attr == path[0]]
+            whole = any(node not in inner for node in group)
+            alone = any(node.value in group and node.attr == path[1] for node in attributes)
+            found |= {name} if whole or alone else set()
+    return found
+
+
+def _is(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
 
 
 def test_every_parameter_has_a_row():
     assert {name for _, name in CASES} == set(VALUES)
+    assert len(VALUES) == sum(map(len, (TEACHER, BOTH, SCORED, STUDENTS, READ, TAKEN_UP)))
+
+
+def test_parameters_that_say_where_are_free():
+    assert PLACES <= FREE
 
 
 @pytest.mark.parametrize(
@@ -158,29 +181,42 @@ def test_every_parameter_has_a_row():
 )
 def test_a_parameter_reaches_the_runs_that_it_names(notebook, name, tree):
     given = base(notebook, tree)
-    value = other(name, NOTEBOOKS[notebook](**given).model_dump()[name])
-    before, after = keys(notebook, given), keys(notebook, given | {name: value})
-    assert (before["teacher"] != after["teacher"]) == (name in {**TEACHER, **BOTH})
-    if before["students"]:
-        assert (before["students"] != after["students"]) == (name in {**STUDENTS, **BOTH})
+    value = other(name, settings_of(notebook, **given).flat()[name])
+    before, after = reached(notebook, given), reached(notebook, given | {name: value})
+    changed = {part for part in before if before[part] != after[part]}
+    expected = {"teacher"} if name in {**TEACHER, **BOTH} else set()
+    expected |= {"scored"} if name in SCORED else set()
+    if (notebook, name) in IDLE:
+        assert name not in names_read(notebook) or name == "pairing"
+    elif before["students"]:
+        expected |= {"students"} if name in {**STUDENTS, **BOTH} else set()
     elif name in STUDENTS:  # a notebook that trains no students measures signals with these
         assert name in names_read(notebook)
+    assert changed == expected
 
 
 @pytest.mark.parametrize(("notebook", "name"), [case for case in CASES if case[1] in READ])
 def test_a_parameter_of_a_measurement_is_read_by_its_notebook(notebook, name, tree):
-    assert name in names_read(notebook)
+    method = {"resize": "source", "robustness_images": "damaged"}.get(name)
+    assert {name, method} & names_read(notebook)
     given = base(notebook, tree)
-    value = other(name, NOTEBOOKS[notebook](**given).model_dump()[name])
-    assert keys(notebook, given) == keys(notebook, given | {name: value}), (
+    value = other(name, settings_of(notebook, **given).flat()[name])
+    assert reached(notebook, given) == reached(notebook, given | {name: value}), (
         "it should make no run anew"
     )
 
 
+def test_a_search_is_tried_on_validation_pictures_as_often_as_asked(monkeypatch):
+    monkeypatch.setattr(experiments, "execute", lambda *given: given)
+    for every in (3, 4):
+        scoring = settings_of("03_hyperparameters", evaluate_every=every).search([])[-1]
+        assert (scoring.split, scoring.every) == ("validation", every)
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_parameters_that_say_where_and_how_fast_reach_the_engine(notebook, tmp_path, monkeypatch):
-    asked = {
-        "profile": "mine",
+    given = {
+        "profile": "lite",
         "root": str(tmp_path),
         "download": True,
         "device": "cuda:1",
@@ -189,18 +225,23 @@ def test_parameters_that_say_where_and_how_fast_reach_the_engine(notebook, tmp_p
         "threads": 5,
     }
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    settings = experiments.check(NOTEBOOKS[notebook], dict(asked))
-    workspace = settings.workspace
+    asked = check(NOTEBOOKS[notebook], dict(given), notebook)
+    workspace = asked.workspace
     assert (workspace.root, workspace.download, workspace.device) == (tmp_path, True, "cuda:1")
-    assert settings.outputs.folder.name == workspace.folder.name == "mine"
+    assert asked.outputs.folder.name == workspace.folder.name == "lite"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert (
-        experiments.check(NOTEBOOKS[notebook], asked | {"device": "auto"}).workspace.device
-        == "cuda"
-    )
-    if isinstance(settings, Students):
-        monkeypatch.setattr(experiments, "execute", lambda *given: given)
-        assert settings.execute([]) == ([], workspace, "inline", 3, 5)
+    rest = {name: value for name, value in given.items() if name != "device"}
+    assert settings_of(notebook, **rest).workspace.device == "cuda"
+    monkeypatch.setattr(experiments, "execute", lambda *given, **named: [(given, named)])
+    if isinstance(asked, Students):
+        found = ([], workspace, "inline", 3, 5, asked.scoring)
+        assert asked.execute([]) == [(found, {})]
+        assert asked.execute([], Search.validation)[0][0][-1] == Search.validation
+    demo = settings_of(notebook)
+    of_teacher, named = demo.teacher()
+    assert of_teacher == ([demo.teacher_run()], demo.workspace)
+    every_epoch = Scoring(images=demo.test_images)
+    assert named == {"threads": experiments.cores(), "scoring": every_epoch}
 
 
 @pytest.mark.parametrize(
@@ -215,11 +256,9 @@ def test_checkpoints_reach_what_the_notebook_tries(notebook, monkeypatch):
     )
     fitting = {"dataset": "cifar10", "subset_root": "here"}
     given = {
-        name: value for name, value in fitting.items() if name in NOTEBOOKS[notebook].model_fields
+        name: value for name, value in fitting.items() if name in parameters(NOTEBOOKS[notebook])
     }
-    assert experiments.check(NOTEBOOKS[notebook], given | {"checkpoints": ["a.pt"]}).released() == {
-        "a": network
-    }
+    assert settings_of(notebook, **given, checkpoints=["a.pt"]).released() == {"a": network}
 
 
 def test_the_other_source_is_read_from_its_folder_as_asked(monkeypatch):
@@ -228,20 +267,69 @@ def test_the_other_source_is_read_from_its_folder_as_asked(monkeypatch):
     monkeypatch.setattr(
         experiments.ImageNetSubset, "data", lambda self: SimpleNamespace(classes=CIFAR10_CLASSES)
     )
-    settings = experiments.check(
-        experiments.ImageNetSubset,
-        {"subset_root": "/pictures", "resize": "squash", "image_size": 24},
+    found = settings_of(
+        "07_imagenet_subset", subset_root="/pictures", resize="squash", image_size=24
     )
-    assert settings.source() == (Path("/pictures"), 24, "squash")
+    assert found.source() == (Path("/pictures"), 24, "squash")
+    assert found.source(16, "crop") == (Path("/pictures"), 16, "crop")
+
+
+@pytest.fixture
+def standard(tmp_path, monkeypatch):
+    """CIFAR-10 as data, and a copy of the table of the paper's settings that lacks nothing."""
+    monkeypatch.setattr(
+        experiments.Experiment, "data", lambda self: SimpleNamespace(is_cifar10=True)
+    )
+    table = papers_table(tmp_path / "paper")
+    monkeypatch.setattr(paper, "files", lambda package: table.parent)
+    papers_settings.cache_clear()
+    yield
+    papers_settings.cache_clear()
 
 
 @pytest.mark.parametrize(("notebook", "name"), CASES)
-def test_only_what_decides_no_result_may_differ_from_the_papers(notebook, name, monkeypatch):
+def test_only_what_decides_no_result_may_differ_from_the_papers(notebook, name, standard):
     model = NOTEBOOKS[notebook]
-    monkeypatch.setattr(model, "data", lambda self: SimpleNamespace(is_cifar10=True))
-    values = model()._papers(notebook) | (
-        {"subset_root": "here"} if "subset_root" in model.model_fields else {}
+    given = {"subset_root": "here"} if "subset_root" in parameters(model) else {}
+    values = settings_of(notebook, "paper", **given)
+    assert values.is_papers(notebook)
+    changed = {"profile": "paper"} | given | {name: other(name, values.flat()[name])}
+    found = settings_of(notebook, **changed)
+    if name != "profile":
+        assert found.is_papers(notebook) == (name in FREE)
+    assert (name in free(model)) == (name in FREE)
+
+
+def test_a_profile_of_another_name_may_be_the_papers(standard, tmp_path, monkeypatch):
+    """The name alone decides nothing, and lite's values are others."""
+    for notebook in NOTEBOOKS:
+        values = settings_of(notebook, "paper")
+        assert values.model_copy(update={"profile": "mine"}).is_papers(notebook)
+        assert not settings_of(notebook, "lite").is_papers(notebook)
+
+
+@pytest.mark.parametrize(("notebook", "name"), [case for case in CASES if case[1] not in FREE])
+def test_the_table_has_a_row_for_every_setting_that_decides(notebook, name):
+    """And `params/paper.yaml` has the same value."""
+    rows = papers_settings(notebook)
+    assert name in rows
+    assert settings_of(notebook, "paper").flat()[name] == rows[name]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_the_paper_profile_is_the_papers(notebook, monkeypatch):
+    monkeypatch.setattr(
+        experiments.Experiment, "data", lambda self: SimpleNamespace(is_cifar10=True)
     )
-    assert model(**values).is_papers(notebook)
-    changed = values | {name: other(name, values.get(name, model().model_dump()[name]))}
-    assert model(**changed).is_papers(notebook) == (name in FREE)
+    assert settings_of(notebook, "paper").is_papers(notebook)
+
+
+def test_a_row_of_the_table_names_a_parameter_once_and_says_where_it_stands():
+    table = pd.read_csv(ROOT / "kdig" / "paper" / "settings.csv", keep_default_na=False)
+    assert not table.duplicated(["name", "notebook"]).any()
+    assert (table["where"].str.len() > 3).all()
+    known = {name for model in NOTEBOOKS.values() for name in parameters(model)}
+    assert set(table.name) <= known
+    for row in table[table.notebook != ""].itertuples():
+        assert row.name in parameters(NOTEBOOKS[row.notebook])
+        assert row.name not in set(table[table.notebook == ""].name), "which of the two holds?"

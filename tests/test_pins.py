@@ -17,23 +17,18 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from specs import ig_dataset, spec
 from torch import Generator, Tensor
 
 from kdig.core.attribution import Baseline, Output, Rule
 from kdig.core.augment import phase_scrambled
 from kdig.core.data import Split, stratified_rows
+from kdig.core.dataset import IGDataset
 from kdig.core.losses import DistillationLoss
-from kdig.core.networks import (
-    LEVELS,
-    Architecture,
-    AttentionTap,
-    build,
-    student,
-    with_normalisation,
-)
-from kdig.core.runs import METHODS, Run, untrained
+from kdig.core.methods import METHODS
+from kdig.core.networks import AttentionTap, build, entry, of_level, with_normalisation
+from kdig.core.run import Run
 from kdig.core.signals import (
-    IGDataset,
     Overlay,
     Pairing,
     Signals,
@@ -43,6 +38,7 @@ from kdig.core.signals import (
     load_signal,
     precompute,
 )
+from kdig.core.train import untrained
 from kdig.core.training import Recipe, fit
 
 pytestmark = [pytest.mark.pins, pytest.mark.filterwarnings("ignore:the teacher agrees")]
@@ -51,7 +47,7 @@ TOLERANCE = 1e-6  # relative
 KINDS = ("logits", "attention", "maps")
 RAISE = (
     "this draw has changed, so the same specification gives another result: raise PROTOCOL in"
-    " kdig/runs.py, so that older results are not taken for new ones, and run `python"
+    " kdig/core/run.py, so that older results are not taken for new ones, and run `python"
     " tests/test_pins.py` (or undo the change; another torch may draw otherwise)"
 )
 
@@ -85,7 +81,7 @@ def drawn(seed: int, epoch: int) -> dict[str, object]:
 
     Exponents are rounded differently by processors, so here are eight of them.
     """
-    dataset = IGDataset(noise(), padding=4, seed=seed)
+    dataset = ig_dataset(noise(), padding=4, seed=seed)
     dataset.set_epoch(epoch)
     views = {
         field.name: getattr(dataset.views, field.name)
@@ -101,10 +97,10 @@ def drawn(seed: int, epoch: int) -> dict[str, object]:
 
 def passed(kind: str, seed: int) -> dict[str, str]:
     """The order and the views of the released code's pass over the images."""
-    spec = SignalSpec(
+    asked = spec(
         teacher="", data="", image_size=8, mean=(0.0,), std=(1.0,), pairing="released", seed=seed
     )
-    order, views = _pass_order(spec, kind, 40)
+    order, views = _pass_order(asked, kind, 40)
     return {
         "order": exactly(order),
         "dy": exactly(views.dy),
@@ -113,10 +109,8 @@ def passed(kind: str, seed: int) -> dict[str, str]:
     }
 
 
-def initial(level: int, seed: int, architecture: Architecture = "paper") -> list[float]:
-    run = Run(
-        dataset="digits", data="", level=level, width=0.25, seed=seed, architecture=architecture
-    )
+def initial(network: str, seed: int, role: str = "student") -> list[float]:
+    run = Run(dataset="digits", data="", network=network, width=0.25, seed=seed, role=role)
     return [
         value for weights in list(untrained(run, 4).parameters())[:4] for value in numbers(weights)
     ]
@@ -140,11 +134,13 @@ def draws() -> dict[str, object]:
             for seed in (0, 1)
         },
         **{
-            f"initial weights, level {level}, seed {seed}": initial(level, seed)
+            f"initial weights, level {level}, seed {seed}": initial(
+                of_level(level), seed, "student" if level else "teacher"
+            )
             for level in (0, 2)
             for seed in (0, 1)
         },
-        "initial weights, resnet20": initial(2, 0, "resnet20"),
+        "initial weights, resnet20": initial("resnet20", 0),
     }
 
 
@@ -163,7 +159,7 @@ def taught(net_seed: int = 0) -> Teacher:
     to image.
     """
     torch.manual_seed(net_seed)
-    net = build(0, 4, 0.25)
+    net = build("mobilenet_v2", 4, 0.25)
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
@@ -179,11 +175,9 @@ def spec_of(teacher: Teacher, split: Split, **changes: object) -> SignalSpec:
         "image_size": 8,
         "steps": 4,
         "padding": 1,
-        "attention_index": 0,
+        "attention_tap": "features.0",
     }
-    return SignalSpec(
-        **{**given, "mean": tuple(teacher.mean), "std": tuple(teacher.std), **changes}
-    )
+    return spec(**{**given, "mean": tuple(teacher.mean), "std": tuple(teacher.std), **changes})
 
 
 def signals(teacher: Teacher, folder: Path) -> dict[str, list[float]]:
@@ -191,9 +185,9 @@ def signals(teacher: Teacher, folder: Path) -> dict[str, list[float]]:
     split = noise()
 
     def cached(kind: str, **changes: object) -> list[float]:
-        spec = spec_of(teacher, split, **changes)
+        asked = spec_of(teacher, split, **changes)
         return numbers(
-            load_signal(spec, kind, precompute(spec, kind, teacher, split, folder), split.labels)
+            load_signal(asked, kind, precompute(asked, kind, teacher, split, folder), split.labels)
         )
 
     asked = {
@@ -208,7 +202,8 @@ def signals(teacher: Teacher, folder: Path) -> dict[str, list[float]]:
         for pairing in ("static", "released")
     }
     found |= {
-        f"attention {index}": cached("attention", attention_index=index) for index in (2, 4, 9)
+        f"attention {index}": cached("attention", attention_tap=f"features.{index}")
+        for index in (2, 4, 9)
     }
     return found | {
         f"maps {name} {v}": cached("maps", **{name: v})
@@ -232,16 +227,17 @@ def dataset(
         "padding": 1,
         "pairing": pairing,
         "overlay": overlay,
+        "steps": 4,
         "seed": 3,
     }
-    spec = spec_of(teacher, split, pairing="released" if pairing == "released" else "static")
+    asked = spec_of(teacher, split, pairing=pairing)
     if pairing == "same_view":
-        return IGDataset(split, teacher=teacher, spec=spec, **settings)
+        return ig_dataset(split, teacher=teacher, spec=asked, **settings)
     loaded = {
-        k: load_signal(spec, k, precompute(spec, k, teacher, split, folder), split.labels)
+        k: load_signal(asked, k, precompute(asked, k, teacher, split, folder), split.labels)
         for k in wanted
     }
-    return IGDataset(split, Signals(**loaded), **settings)
+    return ig_dataset(split, Signals(**loaded), **settings)
 
 
 def batch(data: IGDataset) -> dict[str, list[float]]:
@@ -267,9 +263,9 @@ def trained(data: IGDataset, loss: DistillationLoss, **recipe: object) -> list[f
     and buffers.
     """
     torch.manual_seed(1)
-    net = student(8, 4, 0.25)
+    net = build("s8", 4, 0.25)
     model = with_normalisation(net, (0.0,) * 3, (1.0,) * 3)
-    with AttentionTap(net, LEVELS[8][1]) if loss.gamma else nullcontext() as tap:
+    with AttentionTap(net, entry("s8").tap) if loss.gamma else nullcontext() as tap:
         (row,) = fit(
             model,
             data,
@@ -366,7 +362,7 @@ def test_two_seeds_never_share_an_order():
     """
     orders = []
     for seed in range(4):
-        data = IGDataset(noise(), padding=0, seed=seed)
+        data = ig_dataset(noise(), padding=0, seed=seed)
         for epoch in range(200):
             data.set_epoch(epoch)
             orders.append(exactly(data.order))

@@ -7,12 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from specs import ig_dataset
 
-import kdig.core.runs
+import kdig.core.store
 from kdig import KdigError
 from kdig.core.data import Split
-from kdig.core.runs import execute, prepare, signal_spec, train
-from kdig.core.signals import IGDataset, Signals, signal_path
+from kdig.core.runs import execute
+from kdig.core.signals import Signals, signal_path
+from kdig.core.train import prepare, signal_spec, train
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def placed_alike(**settings) -> float:
         torch.zeros(40, dtype=torch.int64),
         ("",) * 40,
     )
-    dataset = IGDataset(
+    dataset = ig_dataset(
         split, Signals(maps=maps), wanted={"maps"}, probability=1.0, padding=2, **settings
     )
     dataset.set_epoch(1)
@@ -70,7 +72,7 @@ def test_map_that_is_not_cropped_with_its_picture_is_seen():
 
 
 def test_test_picture_among_the_training_pictures_stops_the_run(make_run, workspace, monkeypatch):
-    whole = kdig.core.runs._dataset
+    whole = kdig.core.store._dataset
 
     def leaking(*arguments):
         data = whole(*arguments)
@@ -81,8 +83,8 @@ def test_test_picture_among_the_training_pictures_stops_the_run(make_run, worksp
         )
         return dataclasses.replace(data, train=Split(*parts, (*data.train.ids, *data.test.ids[:5])))
 
-    monkeypatch.setattr(kdig.core.runs, "_dataset", leaking)
-    run = make_run(train_images=None, test_images=None, level=8)
+    monkeypatch.setattr(kdig.core.store, "_dataset", leaking)
+    run = make_run(train_images=None, level=8)
     run = run.model_copy(
         update={"data": leaking("digits", workspace.root, 8, workspace.folder, False).fingerprint}
     )

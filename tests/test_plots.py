@@ -104,16 +104,31 @@ def test_bars_of_shares_end_at_0_and_100():
     speed = pd.DataFrame({"factor": [2.0, 50.0], "speedup": [2.0, 9.0]})
     figure = plots.compression_curves(table, speed, (1.5, 10), 98.0)
     assert [spans(figure.axes[i]) for i in (0, 1)] == [(0, 100), (90, 100)]
-    classes = table.assign(**{"class": ["a", "b", "c"], "value": table.accuracy})
-    axis = plots.class_dots(classes, ["a", "b", "c"], "MSE").axes[0]
-    ends = [
-        point[0]
+
+
+def test_dots_stand_by_row_and_are_hollow_where_they_are_not_filled():
+    table = pd.DataFrame(
+        {
+            "arm": ["b", "b", "a", "a"],
+            "method": ["kd", "ig"] * 2,
+            "value": [1.0, 2.0, 3.0, 4.0],
+            "low": -1.0,
+            "high": 9.0,
+            "filled": [True, False, True, True],
+        }
+    )
+    figure = plots.dots({"points": table}, "arm", lines={"teacher": 5.0}, limits=(0, None))
+    axis = figure.axes[0]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["b", "a"]
+    assert labels(figure) == ["teacher", "KD", "IG"]
+    assert axis.get_xlim()[0] == 0
+    places = {
+        bars.get_label(): bars.lines[0].get_ydata().astype(float).round(2).tolist()
         for bars in axis.containers
-        for line in bars.lines[2]
-        for part in line.get_segments()
-        for point in part
-    ]
-    assert (min(ends), max(ends)) == (0, 102)
+    }
+    assert places == {"KD": [-0.1, 0.9], "IG": [0.1, 1.1]}
+    (hollow,) = [line for line in axis.lines if line.get_mfc() == "white" and len(line.get_xdata())]
+    assert (hollow.get_xdata().tolist(), hollow.get_color()) == ([2.0], plots.COLOURS["ig"])
 
 
 def test_detail_of_figure_5_is_a_labelled_panel_and_covers_nothing():
@@ -146,7 +161,7 @@ def drawn_with_names():
     yield plots.picture_rows({"image": torch.rand(4, 3, 4, 4)}, NAMES)
     yield plots.attention_rows({"map": torch.rand(4, 4, 4)}, NAMES, {})
     yield plots.softened({"T = 1": torch.full((4,), 0.25)}, NAMES)
-    yield plots.class_dots(pd.DataFrame(values), NAMES, "MSE")
+    yield plots.dots({"MSE": pd.DataFrame(values)}, "class")
     yield plots.logit_gaps(gaps, {NAMES[0]: 1.0})
 
 

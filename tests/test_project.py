@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +19,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
-import papermill
 import pytest
 import yaml
+from helpers import MODELS, NOTEBOOKS, PROFILES, ROOT, edit_profile, own_project, settings_of
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -28,24 +29,15 @@ from kdig import KdigError
 from kdig.core.locked import lock_name, lock_text
 from kdig.core.networks import LEVELS
 from kdig.paper import published
-from kdig.study import experiments
+from kdig.study import depends, reproduce
+from kdig.study.depends import dependencies, imported
 from kdig.study.outputs import Outputs
-from kdig.study.reproduce import _stamp, main, papermill_command, run_notebook
-from kdig.study.settings import parameter_values
-
-ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MODELS = {
-    path.stem: experiments.NOTEBOOKS.get(path.stem, experiments.Settings) for path in NOTEBOOKS
-}
+from kdig.study.reproduce import main, papermill_command, plan, run_notebook
+from kdig.study.settings import check, trains
 
 
 def names(paths):
     return [path.stem for path in paths]
-
-
-def profile_values(profile, notebook):
-    return parameter_values(ROOT / "params" / profile, notebook, MODELS[notebook].model_fields)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
@@ -65,38 +57,34 @@ def test_notebook_is_well_formed(path):
         assert (cell.execution_count is not None) == checked, (
             f"{cell.id}: nbval asks for the count of cells with kept outputs, and only there"
         )
-        if "parameters" not in cell.metadata.get("tags", []):
-            assert len(cell.source.splitlines()) <= 25, f"{cell.id} is longer than a screen"
         assert not re.search(r"""["'](\.\./|/[a-z])""", cell.source), (
             f"{cell.id} holds a path literal"
         )
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
-def test_notebook_defaults_are_the_demo_profile(path):
-    """nbval runs the parameters cell as it is written, so it must say what the YAML files say."""
-    declared = papermill.inspect_notebook(str(path))
-    defaults = {
-        name: yaml.safe_load(p["default"].replace("None", "null")) for name, p in declared.items()
-    }
-    assert set(defaults) == set(MODELS[path.stem].model_fields)
-    assert defaults.pop("profile") == "demo"
-    expected = profile_values("demo", path.stem)
-    assert {name: defaults[name] for name in expected} == expected
-    assert set(defaults) - set(expected) <= {"root", "download"}
-    assert all(p["help"] for p in declared.values()), "each parameter has a comment"
+def test_no_cell_is_longer_than_a_screen(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
+            assert len(cell.source.splitlines()) <= 25, cell.id
 
 
-@pytest.mark.parametrize("profile", ["demo", "lite", "paper"])
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("notebook", MODELS)
-def test_parameter_files_are_accepted(profile, notebook, tmp_path, monkeypatch):
+def test_profiles_are_accepted(profile, notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
-    values = profile_values(profile, notebook)
-    experiments.check(MODELS[notebook], {"profile": profile, **values})
+    check(MODELS[notebook], {"profile": profile}, notebook)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profile_has_a_section_for_every_notebook_that_trains(profile):
+    sections = yaml.safe_load((ROOT / "params" / f"{profile}.yaml").read_text(encoding="utf-8"))
+    wanted = {path.stem for path in NOTEBOOKS if trains(path)}
+    assert set(sections) == {"common", "students", *wanted}
 
 
 def test_paper_profile_is_the_papers():
-    values = profile_values("paper", "04_ablation")
+    values = settings_of("04_ablation", "paper")
     paper = {
         "alpha": 0.01,
         "temperature": 2.5,
@@ -106,15 +94,16 @@ def test_paper_profile_is_the_papers():
         "batch_size": 64,
         "learning_rate": 1e-3,
     }
-    assert {name: values[name] for name in paper} == paper
-    assert len(values["seeds"]) == 10
-    assert LEVELS[values["level"]] == (13, 9)
+    assert {name: values.flat()[name] for name in paper} == paper
+    assert len(values.seeds) == 10
+    assert (values.network, values.level) == ("s2", 2)
+    assert LEVELS[values.level] == (13, 9)
 
 
 @pytest.mark.parametrize("profile", ["paper", "lite"])
 def test_table_3_is_searched_whole(profile):
     values, grids = (
-        profile_values(profile, "03_hyperparameters"),
+        settings_of("03_hyperparameters", profile),
         published("table3_search_space").groupby("hyperparameter").value,
     )
     for name, symbol in {
@@ -123,25 +112,22 @@ def test_table_3_is_searched_whole(profile):
         "probabilities": "p",
         "gammas": "gamma",
     }.items():
-        assert sorted(values[name]) == sorted(grids.get_group(symbol)), name
+        assert sorted(getattr(values, name)) == sorted(grids.get_group(symbol)), name
 
 
 def test_paper_profile_repeats_and_sweeps_as_the_paper():
-    values = profile_values("paper", "06_monte_carlo")
-    assert (values["repetitions"], values["share"], values["train_images"]) == (60, 0.8, None)
-    assert values["methods"] == ["student", "kd", "kd_ig", "kd_ig_at"]
-    assert profile_values("paper", "03_hyperparameters")["share"] == 0.8
-    assert profile_values("paper", "05_compression")["levels"] == list(range(1, 9))
+    values = settings_of("06_monte_carlo", "paper")
+    assert (values.repetitions, values.share, values.train_images) == (60, 0.8, None)
+    assert values.methods == ["student", "kd", "kd_ig", "kd_ig_at"]
+    assert settings_of("03_hyperparameters", "paper").share == 0.8
+    assert settings_of("05_compression", "paper").levels == list(range(1, 9))
 
 
 def test_notebooks_of_the_demo_share_the_ablations_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
 
     def keys(notebook, runs=lambda settings: settings.runs("abc")):
-        settings = experiments.check(
-            MODELS[notebook], {"profile": "demo", **profile_values("demo", notebook)}
-        )
-        return {run.key for run in runs(settings)}
+        return {run.key for run in runs(settings_of(notebook))}
 
     ablation = keys("04_ablation")
     assert len(ablation) == 24
@@ -153,6 +139,12 @@ def test_notebooks_of_the_demo_share_the_ablations_runs(tmp_path, monkeypatch):
     )
     assert at_level <= ablation
     assert len(at_level) == 6
+
+
+def test_notebooks_of_a_profile_share_one_teacher(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
+    taught = [name for name in MODELS if trains(Path(name))]
+    assert len({settings_of(notebook).teacher_run().key for notebook in taught}) == 1
 
 
 def locked(path: Path) -> dict[str, Version]:
@@ -214,32 +206,26 @@ def test_lock_is_made_from_a_report_of_pip(tmp_path):
 def test_commands_are_plain_papermill(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     command = papermill_command(
-        ROOT / "notebooks" / "04_ablation.ipynb",
-        ROOT / "params" / "lite",
-        "pictures",
-        tmp_path / "o.ipynb",
+        ROOT / "notebooks" / "04_ablation.ipynb", "lite", "pictures", tmp_path / "o.ipynb"
     )
     text = " ".join(command)
-    assert text.startswith("papermill ")
-    assert text.index("shared.yaml") < text.index("students.yaml") < text.index("04_ablation.yaml")
-    assert "-r profile lite" in text
-    assert str(ROOT) not in text, (
-        "a command that is passed on should not hold this machine's folders"
-    )
-    assert text.endswith("-r root pictures")
+    assert text == (
+        f"papermill notebooks/04_ablation.ipynb {tmp_path / 'o.ipynb'} -k python3"
+        " --no-progress-bar --stdout-file - -r profile lite -r root pictures"
+    ), "a command that is passed on should not hold this machine's folders"
     claims = papermill_command(
-        ROOT / "notebooks" / "99_claims.ipynb",
-        ROOT / "params" / "lite",
-        "pictures",
-        tmp_path / "o.ipynb",
+        ROOT / "notebooks" / "99_claims.ipynb", "lite", "pictures", tmp_path / "o.ipynb"
     )
-    assert "-f" not in claims
+    assert claims[-3:] == ["-r", "profile", "lite"]
     assert "root" not in claims
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["--profile", "nosuch"], "params/ has demo"), (["--only", "05_x"], "choose one of 01_")],
+    [
+        (["--profile", "nosuch"], "params/ has demo, lite, paper"),
+        (["--only", "05_x"], "choose one of 01_"),
+    ],
 )
 def test_runner_refuses_what_it_does_not_know(arguments, said, capsys):
     assert main(arguments) == 1
@@ -285,8 +271,11 @@ def settings():
     }
 before = settings()
 import kdig
-for module in pkgutil.iter_modules(kdig.__path__):
-    importlib.import_module(f"kdig.{module.name}")
+modules = [module.name for module in pkgutil.walk_packages(kdig.__path__, "kdig.")]
+assert "kdig.core.train" in modules
+for name in modules:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
 after = settings()
 assert after == before, {name: (before[name], after[name]) for name in before if before[name] != after[name]}
 """
@@ -305,18 +294,22 @@ def test_no_output_of_this_machine_is_committed():
     assert all(path.startswith("outputs/reference/") for path in tracked)
 
 
-def small_project(folder: Path, code: str) -> tuple[Path, Path]:
-    """A notebook of one cell, and its empty profile, in the project's layout."""
-    notebook, profile = folder / "notebooks" / "50_small.ipynb", folder / "params" / "demo"
+def small_project(folder: Path, code: str) -> Path:
+    """A notebook of one cell, and its empty profile, in the project's layout.
+
+    `KDIG_ROOT` must name `folder`.
+    """
+    notebook, profile = folder / "notebooks" / "50_small.ipynb", folder / "params" / "demo.yaml"
     notebook.parent.mkdir()
-    profile.mkdir(parents=True)
+    profile.parent.mkdir(parents=True)
+    profile.write_text("", encoding="utf-8")
     parameters = nbformat.v4.new_code_cell(
         'profile: str = "demo"', metadata={"tags": ["parameters"]}
     )
     book = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(code)])
     book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(book, notebook)
-    return notebook, profile
+    return notebook
 
 
 @pytest.mark.parametrize(
@@ -370,11 +363,12 @@ def test_a_notebook_that_has_run_is_not_run_again_until_something_changes(
     """On a notebook of its own in a copy of the project's layout: the same command, then another
     one, whose result is lost.
     """
-    notebook, profile = small_project(tmp_path, "print(profile)")
+    monkeypatch.setenv("KDIG_ROOT", str(tmp_path))
+    notebook = small_project(tmp_path, "print(profile)")
     outputs = Outputs(tmp_path / "outputs" / "demo")
 
     def runs() -> bool:
-        run_notebook(notebook, profile, None, outputs)
+        run_notebook(notebook, "demo", None, outputs)
         return "unchanged" not in capsys.readouterr().out
 
     assert runs()
@@ -391,25 +385,27 @@ def test_a_notebook_that_has_run_is_not_run_again_until_something_changes(
     )
 
 
-def test_traceback_of_a_notebook_is_kept_until_it_succeeds(tmp_path, capsys):
-    notebook, profile = small_project(tmp_path, f"print(open({str(tmp_path / 'given')!r}).read())")
+def test_traceback_of_a_notebook_is_kept_until_it_succeeds(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDIG_ROOT", str(tmp_path))
+    notebook = small_project(tmp_path, f"print(open({str(tmp_path / 'given')!r}).read())")
     outputs = Outputs(tmp_path / "outputs" / "demo")
     errors = outputs.folder / "executed" / "50_small.error.txt"
     with pytest.raises(
         KdigError, match=rf"50_small\.ipynb failed: FileNotFoundError: .* \(traceback: {errors}\)"
     ):
-        run_notebook(notebook, profile, None, outputs)
+        run_notebook(notebook, "demo", None, outputs)
     assert "Traceback" in errors.read_text()
     (tmp_path / "given").write_text("here")
-    run_notebook(notebook, profile, None, outputs)
+    run_notebook(notebook, "demo", None, outputs)
     assert not errors.exists()
 
 
-def test_a_notebook_wanted_by_two_processes_is_executed_once(tmp_path, capfd):
-    notebook, profile = small_project(tmp_path, "print(profile)")
+def test_a_notebook_wanted_by_two_processes_is_executed_once(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("KDIG_ROOT", str(tmp_path))
+    notebook = small_project(tmp_path, "print(profile)")
     outputs = Outputs(tmp_path / "outputs" / "demo")
     with ThreadPoolExecutor(2) as both:
-        list(both.map(lambda _: run_notebook(notebook, profile, None, outputs), range(2)))
+        list(both.map(lambda _: run_notebook(notebook, "demo", None, outputs), range(2)))
     said = capfd.readouterr().out
     assert (said.count("$ papermill"), said.count("unchanged since it ran")) == (1, 1)
     assert {path.suffix for path in (outputs.folder / "executed").iterdir()} == {
@@ -423,12 +419,8 @@ def test_root_given_on_the_command_line_starts_at_home_or_at_the_project(tmp_pat
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(ROOT / "notebooks")
     for given, meant in (("pictures", "pictures"), ("~/pictures", str(tmp_path / "pictures"))):
-        command = papermill_command(
-            ROOT / "notebooks" / "04_ablation.ipynb",
-            ROOT / "params" / "lite",
-            given,
-            tmp_path / "o.ipynb",
-        )
+        notebook = ROOT / "notebooks" / "04_ablation.ipynb"
+        command = papermill_command(notebook, "lite", given, tmp_path / "o.ipynb")
         assert command[-3:] == ["-r", "root", meant]
 
 
@@ -440,24 +432,228 @@ def test_printed_command_can_be_copied_though_a_path_has_a_space(tmp_path, capsy
     monkeypatch.setattr("kdig.study.reproduce.papermill_command", lambda *arguments: given)
     notebook = ROOT / "notebooks" / "99_claims.ipynb"
     with pytest.raises(KdigError):
-        run_notebook(notebook, ROOT / "params" / "demo", None, outputs)
-    assert shlex.split(capsys.readouterr().out.strip().removeprefix("$ ")) == given
+        run_notebook(notebook, "demo", None, outputs)
+    said = [line for line in capsys.readouterr().out.splitlines() if "$ " in line]
+    assert len(said) == 1
+    assert shlex.split(said[0].partition("$ ")[2]) == given
 
 
-def test_stamp_follows_source_parameters_and_facts(tmp_path):
-    notebook, parameters = tmp_path / "99_claims.ipynb", tmp_path / "99_claims.yaml"
-    outputs = Outputs(tmp_path / "outputs")
-    facts = outputs.folder / "facts" / "04_ablation.csv"
-    facts.parent.mkdir(parents=True)
-    stamps = []
-    for path in (notebook, parameters, facts):
-        for text in ("a", "b"):
-            path.write_text(text)
-            stamps.append(
-                _stamp(
-                    notebook,
-                    ["papermill", *([str(parameters)] if parameters.exists() else [])],
-                    outputs,
-                )
-            )
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """A project with copies of notebooks, profiles and the module's files, which a test may edit.
+
+    `plan` reads the copies; what runs is the module itself.
+    """
+    root = own_project(tmp_path / "project")
+    (root / "notebooks").unlink()
+    shutil.copytree(ROOT / "notebooks", root / "notebooks")
+    shutil.copytree(ROOT / "kdig", root / "kdig", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setenv("KDIG_ROOT", str(root))
+    monkeypatch.setattr(depends, "PACKAGE", root / "kdig")
+    monkeypatch.setattr(reproduce, "__file__", str(root / "kdig" / "study" / "reproduce.py"))
+    return root
+
+
+class Planned:
+    """A notebook that has run in a project, and what `plan` says of it now."""
+
+    def __init__(self, root: Path, notebook: str, profile: str = "demo", data: str | None = None):
+        self.notebook, self.profile, self.data = root / "notebooks" / notebook, profile, data
+        self.outputs = Outputs(root / "outputs" / profile)
+        for folder in ("executed", "tables", "facts"):
+            (self.outputs.folder / folder).mkdir(parents=True, exist_ok=True)
+
+    def now(self, **changes):
+        given = {"profile": self.profile, "root": self.data, **changes}
+        return plan(self.notebook, given["profile"], given["root"], self.outputs)
+
+    def run(self):
+        (self.outputs.folder / "executed" / f"{self.notebook.stem}.html").write_text("made")
+        self.outputs.note_run(self.notebook.stem, stamp=self.now().stamp)
+        return self
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
+def test_unchanged_notebook_need_not_run_and_one_that_never_ran_must(path, copied):
+    planned = Planned(copied, path.name)
+    assert planned.now().why == "it has not run to its end yet"
+    planned.run()
+    assert planned.now()[1:] == ("", "")
+
+
+def test_notebook_runs_whose_last_run_left_no_stamp_or_no_page(copied):
+    planned = Planned(copied, "04_ablation.ipynb").run()
+    executed = planned.outputs.folder / "executed"
+    (executed / "04_ablation.json").write_text("{}")
+    assert planned.now().why == "its last run says nothing of what it read"
+    planned.run()
+    (executed / "04_ablation.html").unlink()
+    assert planned.now().why == "it has not run to its end yet"
+
+
+@pytest.mark.parametrize("section", ["common", "students", "04_ablation"])
+def test_changed_section_of_its_own_makes_a_notebook_run_and_is_named(section, copied):
+    planned = Planned(copied, "04_ablation.ipynb").run()
+    edit_profile(copied / "params" / "demo.yaml", section, new=1)
+    assert planned.now().why == "changed since it last ran: params/demo.yaml"
+
+
+@pytest.mark.parametrize("section", ["02_teacher_and_signals", "05_compression", "99_claims"])
+def test_changed_section_of_another_notebook_leaves_it(section, copied):
+    planned = Planned(copied, "04_ablation.ipynb").run()
+    edit_profile(copied / "params" / "demo.yaml", section, new=1)
+    assert planned.now()[1:] == ("", "")
+
+
+def test_changed_sections_of_training_leave_notebooks_that_train_nothing(copied):
+    planned = [Planned(copied, f"{n}.ipynb").run() for n in ("01_literature_review", "99_claims")]
+    for section in ("common", "students", "04_ablation"):
+        edit_profile(copied / "params" / "demo.yaml", section, new=1)
+    assert [p.now().why for p in planned] == ["", ""]
+
+
+def test_comment_in_a_profile_and_the_order_of_its_sections_change_nothing(copied):
+    planned = Planned(copied, "04_ablation.ipynb").run()
+    path = copied / "params" / "demo.yaml"
+    sections = yaml.safe_load(path.read_text(encoding="utf-8"))
+    turned = yaml.safe_dump(dict(reversed(sections.items())), sort_keys=False)
+    path.write_text("# a comment\n" + turned, encoding="utf-8")
+    assert planned.now().why == ""
+
+
+def test_changed_notebook_and_other_root_make_it_run(copied):
+    planned = Planned(copied, "04_ablation.ipynb").run()
+    assert planned.now(root="elsewhere").why == "changed since it last ran: root"
+    planned.notebook.write_text(planned.notebook.read_text() + "\n")
+    assert planned.now().why == "changed since it last ran: the notebook"
+
+
+# a file that each of these imports directly, by way of another file, as a table, or not at all
+@pytest.mark.parametrize(
+    ("notebook", "file", "runs"),
+    [
+        ("04_ablation", "kdig/core/losses.py", True), ("04_ablation", "kdig/core/train.py", True),
+        ("04_ablation", "kdig/core/augment.py", True), ("04_ablation", "kdig/study/experiments.py", True),
+        ("04_ablation", "kdig/paper/settings.csv", True), ("04_ablation", "kdig/core/methods.py", True),
+        ("04_ablation", "kdig/measure/corruptions.py", False), ("04_ablation", "kdig/study/report.py", False),
+        ("04_ablation", "kdig/paper/literature.py", False), ("04_ablation", "kdig/study/evidence.py", False),
+        ("09_released_results", "kdig/measure/corruptions.py", True),
+        ("01_literature_review", "kdig/paper/literature.py", True),
+        ("01_literature_review", "kdig/core/train.py", False),
+        ("99_claims", "kdig/study/report.py", True), ("99_claims", "kdig/paper/published/claims.csv", True),
+        ("99_claims", "kdig/core/train.py", False),
+    ],
+)  # fmt: skip
+def test_changed_file_makes_the_notebooks_run_that_depend_on_it(notebook, file, runs, copied):
+    planned = Planned(copied, f"{notebook}.ipynb").run()
+    (copied / file).write_bytes((copied / file).read_bytes() + b"\n")
+    assert planned.now().why == (f"changed since it last ran: {file}" if runs else "")
+
+
+@pytest.mark.parametrize("prefix", ["01", "04", "09_released_code", "99"])
+def test_every_file_that_is_loaded_with_a_notebook_is_one_of_its_dependencies(prefix):
+    """By what Python has loaded after a notebook's imports and those of what opens it."""
+    for path in (path for path in NOTEBOOKS if path.stem.startswith(prefix)):
+        cells = nbformat.read(path, as_version=4).cells
+        code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+        modules = [line for line in code.splitlines() if re.match(r"(import kdig|from kdig)", line)]
+        opening = f"kdig.study.settings._model({path.stem!r})"
+        modules += ["import sys, kdig.study.settings, kdig.study.outputs", opening]
+        modules += ["print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('kdig')))"]
+        done = subprocess.run(
+            [sys.executable, "-c", "\n".join(modules)], capture_output=True, text=True, check=True
+        )
+        loaded = {Path(name) for name in done.stdout.split() if not name.endswith("__init__.py")}
+        assert loaded <= set(dependencies(path)), path.stem
+
+
+def test_imports_inside_functions_are_no_dependencies_and_others_are():
+    source = """
+import kdig.core.files
+import torch
+from kdig.core import runs, signals as s
+from kdig.paper import published
+def f():
+    from kdig.study import cost
+"""
+    assert set(imported(source)) == {
+        "kdig.core.files", "kdig.core", "kdig.core.runs", "kdig.core.signals", "kdig.paper",
+        "kdig.paper.published",
+    }  # fmt: skip
+
+
+def test_changed_drawing_alone_runs_no_notebook_that_trains_and_says_so(copied):
+    drawing = copied / "kdig" / "measure" / "plots.py"
+    training = Planned(copied, "04_ablation.ipynb").run()
+    drawing.write_text(drawing.read_text() + "\n")
+    found = training.now()
+    assert found.why == ""
+    assert found.remark.startswith("; its figures are of another kdig/measure/plots.py (delete ")
+    assert "executed/04_ablation.json to redraw)" in found.remark
+    edit_profile(copied / "params" / "demo.yaml", "students", epochs=3)
+    found = training.now()
+    assert found.why == "changed since it last ran: kdig/measure/plots.py, params/demo.yaml"
+    assert found.remark == ""
+
+
+def test_kept_notebook_says_that_its_figures_are_old(copied, capsys):
+    drawing = copied / "kdig" / "measure" / "plots.py"
+    planned = Planned(copied, "04_ablation.ipynb").run()
+    drawing.write_text(drawing.read_text() + "\n")
+    run_notebook(planned.notebook, "demo", None, planned.outputs)
+    said = capsys.readouterr().out
+    assert said.startswith("04_ablation: kept, unchanged since it ran; its figures are of another")
+    assert said.count("\n") == 1
+
+
+def test_many_changes_are_named_in_short(copied):
+    planned = Planned(copied, "04_ablation.ipynb").run()
+    for file in ("losses", "train", "run", "store", "files", "data"):
+        path = copied / "kdig" / "core" / f"{file}.py"
+        path.write_text(path.read_text() + "\n")
+    said = "kdig/core/data.py, kdig/core/files.py, kdig/core/losses.py, kdig/core/run.py and 2 more"
+    assert planned.now().why == f"changed since it last ran: {said}"
+
+
+def test_changed_table_that_a_notebook_says_it_reads_makes_it_run(copied):
+    planned = Planned(copied, "09_released_results.ipynb")
+    book = nbformat.read(planned.notebook, as_version=4)
+    book.metadata["kdig"] = {"reads": ["05_cold"]}
+    nbformat.write(book, planned.notebook)
+    tables = planned.outputs.folder / "tables"
+    said = "changed since it last ran: table 05_cold"
+    planned.run()
+    for text in ("a", "b"):
+        (tables / "05_cold.csv").write_text(text)
+        assert planned.now().why == said
+        planned.run()
+    (tables / "05_other.csv").write_text("a")
+    assert planned.now().why == ""
+    (tables / "05_cold.csv").unlink()
+    assert planned.now().why == said
+
+
+def test_claims_run_when_the_facts_of_a_notebook_have_changed(copied):
+    claims, other = (Planned(copied, f"{n}.ipynb") for n in ("99_claims", "04_ablation"))
+    facts = claims.outputs.folder / "facts" / "05_compression.csv"
+    for text in ("a", "b"):
+        claims.run(), other.run()
+        facts.write_text(text)
+        assert claims.now().why == "changed since it last ran: facts of 05_compression"
+        assert other.now().why == ""
+
+
+def test_stamp_follows_everything_that_decides_a_notebook(copied):
+    planned, stamps = Planned(copied, "99_claims.ipynb"), []
+    facts = planned.outputs.folder / "facts" / "04_ablation.csv"
+    changes = [
+        lambda: planned.notebook.write_text(planned.notebook.read_text() + "\n"),
+        lambda: edit_profile(copied / "params" / "demo.yaml", "99_claims", new=1),
+        lambda: facts.write_text("a"),
+        lambda: facts.write_text("b"),
+        lambda: (copied / "kdig" / "paper" / "__init__.py").write_text(""),
+    ]
+    for change in [lambda: None, *changes]:
+        change()
+        stamps.append(json.dumps(planned.now().stamp, sort_keys=True))
     assert len(set(stamps)) == len(stamps)

@@ -18,21 +18,17 @@ import torch
 
 from kdig import KdigError
 from kdig.core import runs
+from kdig.core.dataset import IGDataset
+from kdig.core.environment import environment
 from kdig.core.files import NoSpaceError
 from kdig.core.losses import DistillationLoss
+from kdig.core.methods import METHODS
 from kdig.core.networks import student, with_normalisation
-from kdig.core.runs import (
-    METHODS,
-    Run,
-    Workspace,
-    _require_space,
-    execute,
-    frame,
-    prepare,
-    signal_spec,
-    train,
-)
-from kdig.core.signals import IGDataset, Signals, signal_path
+from kdig.core.run import Run, Scoring
+from kdig.core.runs import _require_space, execute, frame
+from kdig.core.signals import Signals, signal_path
+from kdig.core.store import Workspace
+from kdig.core.train import prepare, signal_spec, train, training_set
 from kdig.core.training import Recipe, accuracy, fit, predict
 
 
@@ -43,7 +39,8 @@ def teacher(tmp_path_factory, digits):
     recipe = Recipe(
         epochs=10, learning_rate=1e-2, schedule="onecycle", normalise=True, bn_momentum=0.5
     )
-    shape = {"image_size": 8, "level": 0, "width": 0.25, "padding": 1, "flip": False}
+    shape = {"image_size": 8, "network": "mobilenet_v2", "role": "teacher", "width": 0.25}
+    shape |= {"padding": 1, "flip": False}
     result = execute(
         [Run(dataset="digits", data=digits.fingerprint, recipe=recipe, **shape)], workspace
     )[0]
@@ -159,11 +156,9 @@ def test_key_holds_what_decides_and_drops_what_does_not(make_run):
 def test_finished_run_is_not_repeated_and_equal_runs_are_trained_once(
     make_run, workspace, monkeypatch
 ):
-    import kdig.core.runs
-
     calls = []
     monkeypatch.setattr(
-        kdig.core.runs, "fit", lambda *args, **kwargs: calls.append(1) or fit(*args, **kwargs)
+        "kdig.core.train.fit", lambda *args, **kwargs: calls.append(1) or fit(*args, **kwargs)
     )
     first = execute([make_run(), make_run()], workspace)
     second = execute([make_run()], workspace)
@@ -197,7 +192,7 @@ def test_killed_sweep_keeps_what_is_finished_and_completes_to_the_same_table(
         json.dumps([s.model_dump(mode="json") for s in specifications])
     )
     code = (
-        "import json, pathlib, sys\nfrom kdig.core.runs import Run, Workspace, execute\n"
+        "import json, pathlib, sys\nfrom kdig.core.run import Run\nfrom kdig.core.runs import execute\nfrom kdig.core.store import Workspace\n"
         "if __name__ == '__main__':\n"
         "    runs = [Run(**r) for r in json.loads(pathlib.Path(sys.argv[1]).read_text())]\n"
         "    execute(runs, Workspace(pathlib.Path(sys.argv[2])), 'local', workers=2)\n"
@@ -226,15 +221,21 @@ def test_killed_sweep_keeps_what_is_finished_and_completes_to_the_same_table(
 
 
 def test_a_killed_worker_is_said_and_the_next_call_goes_on(make_run, workspace):
-    import kdig.core.runs
-
-    first, second = make_run(), make_run(seed=1)
-    execute([first], workspace, "local", workers=1)
-    (worker,) = kdig.core.runs._pool(1)._processes
+    todo = [make_run(seed=seed) for seed in range(4)]
+    worker = runs._pool(2).submit(os.getpid).result()
     os.kill(worker, signal.SIGKILL)
     with pytest.raises(KdigError, match="a worker was killed"):
-        execute([second], workspace, "local", workers=1)
-    assert execute([first, second], workspace, "local", workers=1)[1].run == second
+        execute(todo, workspace, "local", workers=2)
+    assert [result.run for result in execute(todo, workspace, "local", workers=2)] == todo
+
+
+def test_ctrl_c_does_not_end_a_worker_that_waits():
+    """An interrupted cell leaves workers that the next cell can use."""
+    pool = runs._pool(1)
+    worker = pool.submit(os.getpid).result()
+    os.kill(worker, signal.SIGINT)
+    assert pool.submit(os.getpid).result() == worker
+    assert pool.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_IGN
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path):
@@ -265,7 +266,7 @@ def test_loss_that_is_not_finite_names_run_epoch_and_step_and_leaves_nothing(mak
     bad = make_run(recipe={"optimizer": "sgd", "learning_rate": 1e30})
     good = make_run(seed=5)
     said = (
-        rf"1 of 2 runs failed: student level 8 seed 0 \({bad.key}\).*epoch 1, step [2-9]; lower the"
+        rf"1 of 2 runs failed: student s8 seed 0 \({bad.key}\).*epoch 1, step [2-9]; lower the"
         r" learning rate"
     )
     with pytest.raises(KdigError, match=said) as error:
@@ -301,19 +302,15 @@ def test_first_loss_that_is_not_finite_blames_what_goes_in(digits):
 
 
 def test_any_failure_leaves_the_other_runs_going(make_run, workspace, monkeypatch):
-    import kdig.core.runs
-
     def failing(model, dataset, *args, **kwargs):
         if dataset.seed == 0:
             raise RuntimeError("CUDA out of memory.\nTried to allocate")
         return fit(model, dataset, *args, **kwargs)
 
-    monkeypatch.setattr(kdig.core.runs, "fit", failing)
+    monkeypatch.setattr("kdig.core.train.fit", failing)
     with pytest.raises(
         KdigError,
-        match=(
-            r"1 of 3 runs failed: student level 8 seed 0.*RuntimeError: CUDA out of memory. Tried"
-        ),
+        match=(r"1 of 3 runs failed: student s8 seed 0.*RuntimeError: CUDA out of memory. Tried"),
     ) as error:
         execute([make_run(seed=s) for s in range(3)], workspace)
     assert "\n" not in str(error.value)
@@ -337,7 +334,7 @@ def test_every_failure_is_listed_and_leaves_its_traceback(make_run, workspace, e
 
 def test_traceback_goes_when_the_run_succeeds(make_run, workspace, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr("kdig.core.runs.fit", lambda *args, **kwargs: 1 / 0)
+        broken.setattr("kdig.core.train.fit", lambda *args, **kwargs: 1 / 0)
         with pytest.raises(
             KdigError, match=r"ZeroDivisionError: division by zero \(traceback: .*\.error\.txt"
         ):
@@ -350,7 +347,7 @@ def test_traceback_goes_when_the_run_succeeds(make_run, workspace, monkeypatch):
 def test_one_run_asked_for_twice_at_once_is_trained_once(make_run, workspace, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "kdig.core.runs.fit", lambda *args, **kwargs: calls.append(1) or fit(*args, **kwargs)
+        "kdig.core.train.fit", lambda *args, **kwargs: calls.append(1) or fit(*args, **kwargs)
     )
     with futures.ThreadPoolExecutor(2) as both:
         first, second = both.map(lambda runs: execute(runs, workspace), [[make_run()]] * 2)
@@ -361,7 +358,7 @@ def test_one_run_asked_for_twice_at_once_is_trained_once(make_run, workspace, mo
 def test_full_disk_stops_all_runs_at_once(make_run, workspace, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "kdig.core.runs.fit", lambda *args, **kwargs: calls.append(1) or fit(*args, **kwargs)
+        "kdig.core.train.fit", lambda *args, **kwargs: calls.append(1) or fit(*args, **kwargs)
     )
 
     def full(content, path):
@@ -382,7 +379,7 @@ def test_full_disk_stops_all_runs_at_once(make_run, workspace, monkeypatch):
 
 def test_space_for_weights_is_asked_for_before_training(make_run, workspace, monkeypatch):
     todo = [make_run(level=2, width=1.0, seed=seed) for seed in (1, 2)]
-    weights = workspace.keep(student(2), [0.0] * 3, [1.0] * 3, level=2)
+    weights = workspace.keep(student(2), [0.0] * 3, [1.0] * 3, "s2")
     size = (workspace.folder / "weights" / f"{weights}.pt").stat().st_size
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=int(2.1 * size)))
     _require_space(todo, workspace)
@@ -393,14 +390,16 @@ def test_space_for_weights_is_asked_for_before_training(make_run, workspace, mon
 
 
 def test_script_without_a_main_guard_is_named(tmp_path):
-    code = "from pathlib import Path\nfrom kdig.core.runs import Run, Workspace, execute\n"
+    code = "from pathlib import Path\nfrom kdig.core.run import Run\nfrom kdig.core.runs import execute\nfrom kdig.core.store import Workspace\n"
     code += (
         f"run = Run(dataset='digits', data='x')\nexecute([run], Workspace(Path({str(tmp_path)!r})),"
-        " 'local')\n"
+        " 'local', 2)\n"
     )
     script = tmp_path / "sweep.py"
     script.write_text(code)
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    # on a single core no worker would start
+    two = {**os.environ, "KDIG_CORES": "2"}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=two)
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("kdig.KdigError: engine 'local'")
     assert f"{script}: put the call under if __name__ == '__main__':" in last
@@ -427,10 +426,10 @@ def test_run_that_kills_its_dask_worker_leaves_the_others_going(make_run, worksp
     pytest.importorskip("distributed")
     attempt = runs._attempt
 
-    def deadly(run, workspace, threads):
+    def deadly(run, workspace, scoring, threads):
         if run.seed == 0:
             os._exit(1)
-        return attempt(run, workspace, threads)
+        return attempt(run, workspace, scoring, threads)
 
     deadly.__module__ = "__main__"  # so that it travels by value
     monkeypatch.setattr(runs, "_attempt", deadly)
@@ -456,9 +455,9 @@ def test_answer_that_dies_with_its_worker_is_looked_up(make_run, workspace):
         raise TimeoutError
 
     answer = SimpleNamespace(result=late)
-    assert runs._answer(answer, finished, workspace) is None
+    assert runs._answer(answer, finished, workspace, Scoring()) is None
     assert "its worker died or does not answer (TimeoutError)" in runs._answer(
-        answer, lost, workspace
+        answer, lost, workspace, Scoring()
     )
 
 
@@ -475,19 +474,17 @@ def test_lost_weights_are_trained_again_and_damaged_ones_named(make_run, workspa
 
 
 def test_machine_without_git_records_it_as_unknown(make_run, workspace, monkeypatch):
-    import kdig.core.runs
-
-    kdig.core.runs.environment.cache_clear()
+    environment.cache_clear()
     monkeypatch.setenv("PATH", "")
     assert execute([make_run()], workspace)[0].environment["git"] == "unknown"
-    kdig.core.runs.environment.cache_clear()
+    environment.cache_clear()
 
 
 def test_leftover_of_a_killed_write_is_never_read(workspace, tmp_path):
     from kdig.study.outputs import Outputs
 
     out = Outputs(tmp_path)
-    out.facts("04_ablation", "digits", False, [{"fact": "f", "value": 2.0}])
+    out.facts("04_ablation", "digits", "other data", [{"fact": "f", "value": 2.0}])
     leftover = tmp_path / "facts" / ".part-abc" / "02_teacher.csv"
     leftover.parent.mkdir()
     leftover.write_text("")
@@ -522,15 +519,16 @@ def noisy_test(data):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"share": 0.75}, {"share": 0.75, "scored": "validation"}],
+    [({}, "test"), ({"share": 0.75}, "test"), ({"share": 0.75}, "validation")],
     ids=["whole", "share", "validation"],
 )
 def test_no_test_picture_takes_part_in_training_selection_or_signals(
     taught, workspace, monkeypatch, changes
 ):
     """Replace the test pictures by noise: nothing but the scores on the test set may change."""
-    run = taught("kd_ig_at", **changes)
-    before, pictures = execute([run], workspace)[0], workspace.pictures(run)
+    run, scoring = taught("kd_ig_at", **changes[0]), Scoring(split=changes[1])
+    before = execute([run], workspace, scoring=scoring)[0]
+    pictures = workspace.pictures(run, scoring)
     test = pictures.data.test
     assert not set(pictures.pool.ids) & set(test.ids)
     spec = signal_spec(run, workspace.load_weights(run.teacher), pictures.pool)
@@ -539,10 +537,10 @@ def test_no_test_picture_takes_part_in_training_selection_or_signals(
     monkeypatch.setattr(Workspace, "dataset", lambda self, name, size: noisy_test(pictures.data))
     (workspace.folder / "runs" / f"{run.key}.json").unlink()
     path.with_suffix(".json").unlink()
-    after = execute([run], workspace)[0]
+    after = execute([run], workspace, scoring=scoring)[0]
     assert np.array_equal(np.load(path), maps)
     assert after.weights == before.weights
-    assert (after.predictions == before.predictions) == (run.scored == "validation")
+    assert (after.predictions == before.predictions) == (scoring.split == "validation")
 
 
 def test_no_test_picture_takes_part_in_the_teachers_training(make_run, workspace, monkeypatch):
@@ -558,8 +556,8 @@ def test_no_test_picture_takes_part_in_the_teachers_training(make_run, workspace
 
 
 def test_shares_are_stratified_fixed_and_apart_from_what_is_scored(make_run, workspace):
-    runs = [make_run(share=0.75, split_seed=i, scored="validation") for i in (0, 0, 1)]
-    pictures = [workspace.pictures(run) for run in runs]
+    searched = [make_run(share=0.75, split_seed=i) for i in (0, 0, 1)]
+    pictures = [workspace.pictures(run, Scoring(split="validation")) for run in searched]
     for used in pictures:
         assert not set(used.training.ids) & set(used.scored.ids)
         assert set(used.training.ids) | set(used.scored.ids) == set(used.pool.ids)
@@ -573,12 +571,10 @@ def test_signals_of_a_share_are_those_of_its_pictures(taught, workspace):
     """A share looks its signals up in the file of all training pictures: each must be its own
     picture's.
     """
-    import kdig.core.runs
-
     run = taught("kd_ig_at", share=0.75, split_seed=3)
     prepare([run], workspace, 1)
     pictures = workspace.pictures(run)
-    found = kdig.core.runs.training_set(run, workspace, pictures).signals
+    found = training_set(run, workspace, pictures).signals
     teacher = workspace.load_weights(run.teacher)
     training = pictures.training
     for kind in run.wanted:
@@ -588,11 +584,11 @@ def test_signals_of_a_share_are_those_of_its_pictures(taught, workspace):
         assert torch.allclose(getattr(found, kind), wanted, atol=1e-5), kind
 
 
-def test_what_a_share_does_not_use_is_not_in_its_key(make_run):
+def test_what_a_share_does_not_use_is_not_in_its_key(make_run, workspace):
     assert make_run(split_seed=3).key == make_run().key
     assert make_run(share=0.5, split_seed=3).key != make_run(share=0.5).key
-    with pytest.raises(ValueError, match="choose a share below 1"):
-        make_run(scored="validation")
+    with pytest.raises(KdigError, match="choose a share below 1"):
+        workspace.pictures(make_run(), Scoring(split="validation"))
 
 
 def test_signals_are_prepared_once_for_all_runs(taught, workspace, monkeypatch):
@@ -620,22 +616,16 @@ def test_signals_are_prepared_once_for_all_runs(taught, workspace, monkeypatch):
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_recipes_train(make_run, workspace, optimizer, schedule):
     run = make_run(
-        recipe={
-            "optimizer": optimizer,
-            "schedule": schedule,
-            "label_smoothing": 0.1,
-            "evaluate_every": 2,
-            "epochs": 3,
-        }
+        recipe={"optimizer": optimizer, "schedule": schedule, "label_smoothing": 0.1, "epochs": 3}
     )
-    history = train(run, workspace).history
+    history = train(run, workspace, Scoring(every=2)).history
     assert [e.test_accuracy is not None for e in history] == [False, True, True]
 
 
 def test_paper_recipe_is_the_default():
     assert Recipe().model_dump() == {
         "optimizer": "adam", "learning_rate": 1e-3, "schedule": "constant", "weight_decay": 0.0, "batch_size": 64, "epochs": 100,
-        "normalise": False, "label_smoothing": 0.0, "bn_momentum": 0.1, "evaluate_every": 1,
+        "normalise": False, "label_smoothing": 0.0, "bn_momentum": 0.1,
     }  # fmt: skip
 
 
@@ -701,10 +691,8 @@ def test_fused_optimizers_are_torchs_plain_ones(optimizer):
 
 @pytest.mark.parametrize("rival", ["mobilenet_v2", "resnet20"])
 def test_rivals_train_and_come_back_from_the_store(make_run, workspace, rival):
-    run = make_run(architecture=rival, width=0.3)
-    assert (
-        run.key == make_run(architecture=rival, width=0.3, level=4).key != make_run(width=0.3).key
-    )
+    run = make_run(network=rival, width=0.3)
+    assert run.key != make_run(width=0.3).key
     result = train(run, workspace)
     net = workspace.load_weights(result.weights)
     assert net.hash == result.weights
@@ -712,15 +700,11 @@ def test_rivals_train_and_come_back_from_the_store(make_run, workspace, rival):
     assert predicted.tolist() == result.predicted.tolist()
 
 
-def test_rivals_have_no_attention_to_transfer(make_run):
-    with pytest.raises(ValueError, match="attention transfer needs the paper's students"):
-        make_run(architecture="resnet20", gamma=0.8, teacher="abc")
-
-
 @pytest.mark.parametrize("overlay", ["grey", "mixup"])
 def test_overlays_without_maps_need_no_teacher(make_run, workspace, overlay):
     run = make_run(probability=0.5, overlay=overlay, steps=7, teacher="abc", pairing="released")
-    assert (run.wanted, run.teacher, run.steps, run.pairing) == (set(), None, 50, "static")
+    found = (run.wanted, run.teacher, run.signals.steps, run.signals.pairing)
+    assert found == (set(), None, 50, "static")
     assert len({run.key, make_run().key, make_run(probability=0.5, teacher="abc").key}) == 3
     assert train(run, workspace).run == run
 
@@ -737,3 +721,56 @@ def test_overlay_controls_are_for_a_pictures_own_signals(make_run):
     ):
         make_run(probability=0.5, overlay="phase", pairing="released", teacher="abc")
     assert make_run(overlay="phase").key == make_run().key
+
+
+def test_scoring_more_images_trains_nothing(make_run, workspace, monkeypatch):
+    few, all_images = Scoring(images=50), Scoring()
+    first = execute([make_run()], workspace, scoring=few)[0]
+    monkeypatch.setattr("kdig.core.train.fit", lambda *args, **kwargs: pytest.fail("trained"))
+    again = execute([make_run()], workspace, scoring=all_images)[0]
+    assert (again.weights, again.run) == (first.weights, first.run)
+    assert (len(first.predicted), len(again.predicted)) == (50, 599)
+    assert execute([make_run()], workspace, scoring=few)[0] == first
+    assert execute([make_run()], workspace, scoring=all_images)[0] == again
+
+
+def test_a_network_scored_later_scores_as_if_it_had_been_then(make_run, workspace, tmp_path):
+    execute([make_run()], workspace, scoring=Scoring(images=50))
+    later = execute([make_run()], workspace)[0]
+    at_once = execute([make_run()], Workspace(tmp_path / "at once"))[0]
+    assert later.predictions == at_once.predictions
+    assert later.last.test_accuracy == at_once.last.test_accuracy
+    assert later.last.test_loss == pytest.approx(at_once.last.test_loss, rel=1e-5)
+
+
+def test_earlier_epochs_of_a_network_scored_later_are_unknown(make_run, workspace):
+    execute([make_run()], workspace, scoring=Scoring(images=50))
+    later = execute([make_run()], workspace)[0]
+    assert [epoch.test_accuracy is None for epoch in later.history] == [True, False]
+    assert later.best is None
+    row = frame([later]).iloc[0]
+    assert row.accuracy == later.last.test_accuracy
+    assert row.best_epoch_accuracy is None or np.isnan(row.best_epoch_accuracy)
+
+
+def test_how_often_is_scored_does_not_train_again(make_run, workspace, monkeypatch):
+    run = make_run(recipe={"epochs": 4})
+    first = execute([run], workspace, scoring=Scoring(every=2))[0]
+    monkeypatch.setattr("kdig.core.train.fit", lambda *args, **kwargs: pytest.fail("trained"))
+    assert execute([run], workspace, scoring=Scoring(every=4))[0] == first
+    assert [e.epoch for e in first.history if e.test_accuracy is not None] == [2, 4]
+
+
+def test_why_runs_are_made_is_said(make_run, workspace, capsys):
+    execute([make_run()], workspace)
+    assert (
+        "0 of 1 runs are kept, 1 are made; the first, student s8 seed 0" in capsys.readouterr().out
+    )
+    execute([make_run(), make_run(seed=3, recipe={"epochs": 1})], workspace)
+    said = capsys.readouterr().out
+    assert "1 of 2 runs are kept, 1 are made" in said
+    assert "differs from the nearest stored run in recipe.epochs: 2 -> 1, seed: 0 -> 3" in said
+    execute([make_run()], workspace, scoring=Scoring(images=50))
+    assert "0 of 1 runs are kept, 1 are scored anew" in capsys.readouterr().out
+    execute([make_run()], workspace)
+    assert capsys.readouterr().out == ""

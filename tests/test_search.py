@@ -2,23 +2,23 @@
 take luck for an effect.
 """
 
-from pathlib import Path
+import functools
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import settings_of
 from scipy import stats as scipy_stats
 from statsmodels.stats.anova import AnovaRM
 
-from kdig import paper
-from kdig.core.files import atomic_write
-from kdig.core.runs import Result, execute, validation_frame
+from kdig.core.run import Scoring
+from kdig.core.runs import execute, validation_frame
+from kdig.core.store import Result
 from kdig.core.training import Epoch
 from kdig.measure import stats
-from kdig.paper import claims, decide, recompute
+from kdig.paper import claims, decide
 from kdig.study import experiments
-from kdig.study.outputs import as_facts
+from kdig.study.tables import search
 
 
 @pytest.fixture
@@ -30,9 +30,7 @@ def settings(tmp_path, monkeypatch):
         "probabilities": [0.1, 0.2],
         "gammas": [0.5, 0.8],
     }
-    return experiments.check(
-        experiments.Search, {"image_size": 8, "train_images": 100, "share": 0.6, **grids}
-    )
+    return settings_of("03_hyperparameters", image_size=8, train_images=100, share=0.6, **grids)
 
 
 def all_cells(settings):
@@ -45,7 +43,7 @@ def all_cells(settings):
     )
 
 
-def planted(run, accuracy):
+def planted(run, accuracy, scoring=Scoring(split="validation")):
     """A finished run with this accuracy on the pictures that it was scored on, and a best epoch
     that says otherwise.
     """
@@ -66,7 +64,7 @@ def planted(run, accuracy):
         "seconds": 1.0,
         "environment": {},
     }
-    return Result(run=run, history=[best, last], last=last, best=best, **rest)
+    return Result(run=run, history=[best, last], last=last, best=best, scoring=scoring, **rest)
 
 
 def frame_of(cells):
@@ -77,14 +75,6 @@ def frame_of(cells):
         for i, v in enumerate(values)
     ]
     return pd.DataFrame(rows)
-
-
-def source_of(cell_id):
-    """The code of a cell of the notebook."""
-    notebook = nbformat.read(
-        Path(__file__).parents[1] / "notebooks" / "03_hyperparameters.ipynb", as_version=4
-    )
-    return next(cell.source for cell in notebook.cells if cell.id == cell_id)
 
 
 def test_split_is_disjoint_stratified_and_whole(settings):
@@ -108,46 +98,45 @@ def test_every_cell_and_seed_has_the_split_that_is_saved(settings):
     split = settings.split()
     saved = [set(split.id[split.part == part]) for part in ("training", "validation")]
     for run in all_cells(settings):
-        pictures = settings.workspace.pictures(run)
+        pictures = settings.workspace.pictures(run, settings.validation)
         assert [set(pictures.training.ids), set(pictures.scored.ids)] == saved
 
 
 def test_the_file_that_the_notebook_saves_names_the_pictures_of_every_run(settings):
-    """The notebook's own cell, carried out on these parameters; ids that are all digits stay text."""
+    """Ids that are all digits stay text."""
     out = settings.outputs
-    exec(
-        source_of("split"),
-        {
-            "settings": settings,
-            "out": out,
-            "data": settings.data(),
-            "pd": pd,
-            "atomic_write": atomic_write,
-        },
-    )
+    out.split(settings.split(), "03_validation")
     saved = pd.read_csv(out.folder / "splits" / "03_validation.csv", dtype=str)
     parts = {part: set(group.id) for part, group in saved.groupby("part")}
     assert not saved.id.duplicated().any()
-    for run in [*all_cells(settings), *settings.chosen("abc", alpha=0.25)]:
-        pictures = settings.workspace.pictures(run)
+    cells = [(run, settings.validation) for run in all_cells(settings)]
+    for run, scoring in [
+        *cells,
+        *((r, settings.scoring) for r in settings.chosen("abc", alpha=0.25)),
+    ]:
+        pictures = settings.workspace.pictures(run, scoring)
         trained, scored = set(pictures.training.ids), set(pictures.scored.ids)
-        if run.scored == "validation":
+        if scoring.split == "validation":
             assert (trained, scored) == (parts["training"], parts["validation"])
         else:
             assert (trained, scored) == (parts["training"] | parts["validation"], parts["test"])
 
 
-def test_cells_are_scored_on_validation_and_the_chosen_setting_on_the_test_set(settings):
-    assert {run.scored for run in all_cells(settings)} == {"validation"}
+def test_cells_are_scored_on_validation_and_the_chosen_setting_on_the_test_set(
+    settings, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(experiments, "execute", lambda *given, **named: asked.append(given[-1]))
+    settings.search(all_cells(settings))
     final = settings.chosen("abc", alpha=0.25, temperature=8.0, probability=0.3, gamma=0.9)
-    assert {(run.scored, run.share) for run in final} == {("test", 1.0)}
+    settings.execute(final)
+    assert [scoring.split for scoring in asked] == ["validation", "test"]
+    assert {run.share for run in all_cells(settings)} == {settings.share}
+    assert {run.share for run in final} == {1.0}
     assert [run.method for run in final] == ["student", "kd", "kd_ig", "kd_ig_at"] * len(
         settings.seeds
     )
     student, kd, _, last = final[:4]
-    assert {run.recipe.evaluate_every for run in final} == {settings.epochs}, (
-        "the test set must be scored once"
-    )
     assert (
         student.key
         == settings.student_run("student", 0, "other teacher", recipe=student.recipe).key
@@ -159,7 +148,7 @@ def test_cells_are_scored_on_validation_and_the_chosen_setting_on_the_test_set(s
 def test_runs_of_the_plan_are_those_of_the_notebook_when_its_values_are_chosen(settings):
     planned = {run.key for run in settings.runs("abc")}
     values = {
-        name: getattr(settings, name) for name in ("alpha", "temperature", "probability", "gamma")
+        name: settings.flat()[name] for name in ("alpha", "temperature", "probability", "gamma")
     }
     fixed = {name: [value] for name, value in values.items()}
     gamma = settings.cells("kd_ig_at", "abc", **{**fixed, "gamma": settings.gammas})
@@ -198,14 +187,15 @@ def test_first_of_equal_cells_is_chosen_in_any_order_of_its_runs():
 
 
 def test_a_run_scored_on_the_test_set_may_not_choose(settings):
-    results = [planted(run, 90.0) for run in settings.chosen("abc", alpha=0.5)]
+    results = [planted(run, 90.0, Scoring()) for run in settings.chosen("abc", alpha=0.5)]
     with pytest.raises(ValueError, match="scored on the test set"):
         validation_frame(results, ["alpha"])
 
 
 def test_a_trained_cell_is_scored_on_the_validation_pictures(workspace, make_run, digits):
-    result = execute([make_run(share=0.5, scored="validation")], workspace)[0]
-    pictures = workspace.pictures(result.run)
+    scoring = Scoring(split="validation")
+    result = execute([make_run(share=0.5)], workspace, scoring=scoring)[0]
+    pictures = workspace.pictures(result.run, scoring)
     right = (result.predicted == pictures.scored.labels.numpy()).mean()
     frame = validation_frame([result], ["level"])
     assert len(result.predicted) == 20
@@ -213,63 +203,53 @@ def test_a_trained_cell_is_scored_on_the_validation_pictures(workspace, make_run
     assert not set(pictures.scored.ids) & {*pictures.training.ids, *digits.test.ids}
 
 
-def test_names_of_facts_are_those_of_the_claims(settings):
-    """Table 3's whole grid, named as the notebook names it, covers every claim about a cell."""
-    table3 = experiments.Search()
-    known = set(claims().fact)
-    for method, prefix, grid, printed in (
-        ("kd", "grid_kd", {"alpha": table3.alphas, "temperature": table3.temperatures}, 25),
-        ("kd_ig", "grid_p", {"probability": table3.probabilities}, 6),
-        ("kd_ig_at", "grid_gamma", {"gamma": table3.gammas}, 6),
-    ):
-        frame = validation_frame(
-            [planted(run, 50.0) for run in settings.cells(method, "abc", **grid)], list(grid)
-        )
-        facts = as_facts(
-            stats.summarise(frame, "cell", "validation_accuracy"), prefix, "cell", {"": "mean"}
-        )
-        assert len(known & {fact["fact"] for fact in facts}) == printed, prefix
-        assert f"{prefix}_best_over_rest" in known
-
-
-def facts_of(settings, reason="", **path):
-    """What the notebook's own cell writes about runs planted in `settings`' grids: table of the
-    paper's choices, facts, claims.
-    """
-    space = {
-        "reason": reason,
-        "other_measure": "another measure",
-        "about": "",
-        "kd_as_paper": True,
-        "p_as_paper": True,
-        **path,
-    }
-    space |= {
-        "settings": settings,
-        "out": settings.outputs,
-        "paper": paper,
-        "stats": stats,
-        "as_facts": as_facts,
-        "pd": pd,
-    }
-    space["papers"] = {"alpha": 0.01, "T": 2.5, "p": 0.1, "gamma": 0.8}
+def searched(settings):
+    """Runs planted in `settings`' grids, by search."""
     grids = {"kd": {"alpha": settings.alphas, "temperature": settings.temperatures}}
     grids |= {"p": {"probability": settings.probabilities}, "gamma": {"gamma": settings.gammas}}
-    for (name, grid), method in zip(grids.items(), ("kd", "kd_ig", "kd_ig_at")):
-        made = settings.cells(method, "abc", **grid)
-        frame = validation_frame(
-            [planted(run, 90.0 + i % 3) for i, run in enumerate(made)], list(grid)
+    return {
+        key: validation_frame(
+            [
+                planted(run, 90.0 + i % 3)
+                for i, run in enumerate(settings.cells(search.GRIDS[key].method, "abc", **grid))
+            ],
+            list(grid),
         )
-        space |= {
-            f"{name}_runs": frame,
-            f"{name}_cells": stats.summarise(frame, "cell", "validation_accuracy"),
-        }
-    exec(source_of("facts-search"), space)
-    settings.outputs.facts("03_hyperparameters", "CIFAR-10", not reason, space["facts"], reason)
-    table = claims().query("kind == 'result' and fact.str.startswith('grid_')")
-    return pd.read_csv(settings.outputs.folder / "tables" / "03_papers_choice.csv"), decide(
-        table, settings.outputs.all_facts()
-    )
+        for key, grid in grids.items()
+    }
+
+
+def test_names_of_facts_are_those_of_the_claims():
+    """Table 3's whole grid covers every claim about a cell."""
+    known = set(claims().fact)
+    for key, found in searched(settings_of("03_hyperparameters", "paper", **ON_DIGITS)).items():
+        _, facts = search.beside(search.cells(found, key), key, "another measure")
+        names = {fact["fact"] for fact in facts}
+        assert len(known & names) == {"kd": 25, "p": 6, "gamma": 6}[key]
+        assert f"grid_{key}_best_over_rest" in known
+
+
+# the paper's grids, and images that are there
+ON_DIGITS = {"dataset": "digits", "image_size": 8, "download": False}
+PAPERS = {"alpha": 0.01, "temperature": 2.5, "probability": 0.1, "gamma": 0.8}
+
+
+def decided_by(settings, reason="", chosen=PAPERS):
+    """What the notebook says of runs planted in `settings`' grids: table of the paper's choices,
+    claims.
+    """
+    found = searched(settings)
+    facts = [
+        fact
+        for key, frame in found.items()
+        for fact in search.beside(search.cells(frame, key), key, "another measure")[1]
+    ]
+    holds = functools.partial(settings.holds_papers, "03_hyperparameters")
+    table, choices = search.papers_choice(found, search.why_choices_open(reason, holds, chosen))
+    settings.outputs.table(table, "03_papers_choice", "", choices)
+    settings.outputs.facts("03_hyperparameters", "CIFAR-10", reason, facts)
+    about_results = claims().query("kind == 'result' and fact.str.startswith('grid_')")
+    return table, decide(about_results, settings.outputs.all_facts())
 
 
 def test_validation_accuracies_decide_no_printed_test_accuracy_but_the_papers_choice(
@@ -277,7 +257,7 @@ def test_validation_accuracies_decide_no_printed_test_accuracy_but_the_papers_ch
 ):
     """With the paper's whole grids, data, settings and teacher."""
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
-    choices, decided = facts_of(experiments.Search(seeds=list(range(10))))
+    choices, decided = decided_by(settings_of("03_hyperparameters", "paper", **ON_DIGITS))
     cells, optima = (
         decided[decided.id.str.match("S1[012]-")],
         decided[decided.id.str.endswith("-optimum")],
@@ -294,7 +274,7 @@ def test_validation_accuracies_decide_no_printed_test_accuracy_but_the_papers_ch
     [
         ({"alphas": [0.01, 0.1]}, {"KD": "lacks values of the paper's (alphas"}),
         ({"gammas": [0.8, 0.5]}, {"AT": "lacks values of the paper's (gammas"}),
-        ({"kd_as_paper": False}, {"IG": "chose other values"}),
+        ({"chosen": PAPERS | {"alpha": 0.05}}, {"IG": "chose", "AT": "chose other values"}),
         (
             {"reason": "the teacher differs"},
             dict.fromkeys(("KD", "IG", "AT"), "the teacher differs"),
@@ -309,7 +289,9 @@ def test_a_shorter_grid_or_another_path_does_not_decide_and_says_so(
         name: value for name, value in changes.items() if name in experiments.Search.model_fields
     }
     rest = {name: value for name, value in changes.items() if name not in lists}
-    choices, decided = facts_of(experiments.Search(seeds=list(range(10)), **lists), **rest)
+    choices, decided = decided_by(
+        settings_of("03_hyperparameters", "paper", **ON_DIGITS, **lists), **rest
+    )
     optima = decided[decided.id.str.endswith("-optimum")].set_index("id")
     assert {name for name in optima.index if optima.verdict[name] == "not run"} == {
         f"{name}-optimum" for name in said
@@ -320,7 +302,7 @@ def test_a_shorter_grid_or_another_path_does_not_decide_and_says_so(
 
 def test_no_grid_with_the_papers_cell_leaves_a_table_without_rows(settings):
     other = settings.model_copy(update={"probabilities": [0.3, 0.2], "gammas": [0.3, 0.5]})
-    choices, decided = facts_of(other)
+    choices, decided = decided_by(other)
     assert choices.columns.tolist() == ["fact", "value", "low", "high", "n", "verdict"]
     assert choices.empty
     assert set(decided.verdict) == {"not run"}
@@ -403,12 +385,33 @@ def test_cell_named_beforehand_against_the_rest_by_hand():
 
 def test_runs_are_exchanged_within_a_seed_only():
     frame = frame_of({"a": [0.0, 100.0], "b": [1.0, 101.0], "c": [2.0, 102.0]})
-    means = stats.exchanged_means(frame, "accuracy", draws=500)
-    assert means.shape == (500, 3)
-    assert np.allclose(means.mean(axis=1), 51)
-    assert set(np.unique(means)) == {50.0, 50.5, 51.0, 51.5, 52.0}
-    # both seeds put the same cell first in a third of all exchanges
-    assert np.mean(means.max(axis=1) == 52) == pytest.approx(1 / 3, abs=0.07)
+    # both seeds put the same cell first in a third of all 36 exchanges
+    assert stats.exchanged_p(frame, "accuracy") == pytest.approx(1 / 3)
+    frame = frame_of({"a": [0.0, 101.0], "b": [1.0, 100.0], "c": [2.0, 102.0]})
+    assert stats.exchanged_p(frame, "accuracy") == pytest.approx(1 / 3)
+    frame = frame_of({"a": [0.0, 102.0], "b": [1.0, 101.0], "c": [2.0, 100.0]})
+    assert stats.exchanged_p(frame, "accuracy") == 1
+
+
+def exchanged_means(frame, draws, seed):
+    """(draws, cells): means of the cells after the runs of each seed were shuffled among them."""
+    wide = frame.pivot(index="seed", columns="cell", values="accuracy").to_numpy()
+    shuffled = np.random.default_rng(seed).permuted(
+        np.broadcast_to(wide, (draws, *wide.shape)), axis=2
+    )
+    return shuffled.mean(axis=1)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.7, 1.5])
+def test_p_by_exchange_is_that_of_shuffled_runs(shift):
+    rng = np.random.default_rng(2)
+    frame = frame_of({name: rng.normal(shift * (name == "c"), 1, 5) for name in "abcdef"})
+    means = exchanged_means(frame, 20_000, seed=1)
+    above = means.max(axis=1) - means.mean(axis=1)
+    found = frame.groupby("cell").accuracy.mean()
+    p = stats.upper_p(above, found.max() - found.mean())
+    error = (p * (1 - p) * (1 / 20_000 + 1 / 10_000)) ** 0.5
+    assert stats.exchanged_p(frame, "accuracy") == pytest.approx(p, abs=4 * error)
 
 
 def test_winner_of_equal_cells_is_luck_and_a_planted_one_is_not():
@@ -417,15 +420,13 @@ def test_winner_of_equal_cells_is_luck_and_a_planted_one_is_not():
     for shift in (0.0, 3.0):
         frame = frame_of({name: rng.normal(shift * (name == "c"), 1, 5) for name in "abcdef"})
         means = frame.groupby("cell").accuracy.mean().to_numpy()
-        observed = recompute.spread(means).max_minus_mean[0]
-        exchanged = recompute.spread(
-            stats.exchanged_means(frame, "accuracy", draws=2000)
-        ).max_minus_mean
+        observed = stats.spread(means).max_minus_mean[0]
         residual = stats.anova(frame, "accuracy", "cell").iloc[-1]
-        equal = recompute.spread(
-            recompute.equal_cells(6, (residual.squares / residual.df / 5) ** 0.5)
+        equal = stats.spread(
+            stats.equal_cells(6, (residual.squares / residual.df / 5) ** 0.5)
         ).max_minus_mean
-        p[shift] = [recompute.upper_p(values, observed) for values in (exchanged, equal)]
+        exchanged = stats.exchanged_p(frame, "accuracy", draws=2000)
+        p[shift] = [exchanged, stats.upper_p(equal, observed)]
     assert min(p[0.0]) > 0.05
     assert max(p[3.0]) < 0.01
 
@@ -453,8 +454,8 @@ def test_a_claim_is_decided_row_by_row(tmp_path):
     table = out.facts(
         "03",
         "here",
-        True,
-        [{"fact": "a", "value": 1.0}, {"fact": "b", "value": 2.0, "comparable": False}],
+        "",
+        [{"fact": "a", "value": 1.0}, {"fact": "b", "value": 2.0, "why_not_decided": "why"}],
     )
-    assert table.comparable.tolist() == [True, False]
-    assert out.all_facts().comparable.tolist() == [True, False]
+    assert table.why_not_decided.tolist() == ["", "why"]
+    assert out.all_facts().why_not_decided.tolist() == ["", "why"]

@@ -5,21 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from specs import changed, ig_dataset
+from specs import spec as spec_with
 from torch.utils.data import DataLoader
 
 from kdig import KdigError
 from kdig.core.augment import crop_flip, draw_views, normalise_map, overlay, phase_scrambled
 from kdig.core.data import Split
 from kdig.core.networks import mobilenet_v2
-from kdig.core.signals import (
-    IGDataset,
-    Signals,
-    SignalSpec,
-    Teacher,
-    load_signal,
-    precompute,
-    signal_path,
-)
+from kdig.core.signals import Signals, Teacher, load_signal, precompute, signal_path
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +25,13 @@ def teacher():
 @pytest.fixture
 def known(split, teacher):
     """Pictures labelled by the teacher itself, so that it agrees with every label."""
-    labels = teacher.observe(split.images / 255, 0).logits.argmax(1)
+    labels = teacher.observe(split.images / 255, "features.0").logits.argmax(1)
     return Split(split.images, labels, split.ids)
 
 
 def make_spec(teacher, split, **changes):
-    return SignalSpec(
-        teacher=teacher.hash, data=split.fingerprint, image_size=8, mean=(0.5,) * 3, std=(0.25,) * 3, attention_index=4,
+    return spec_with(
+        teacher=teacher.hash, data=split.fingerprint, image_size=8, mean=(0.5,) * 3, std=(0.25,) * 3, attention_tap="features.4",
         steps=3, padding=1, **changes,
     )  # fmt: skip
 
@@ -146,7 +140,7 @@ def test_cache_of_something_else_is_refused_by_name(field, value, known, teacher
     spec = make_spec(teacher, known)
     path = precompute(spec, "maps", teacher, known, tmp_path)
     with pytest.raises(KdigError, match=f"was made with {field} ") as error:
-        load_signal(spec.model_copy(update={field: value}), "maps", path, known.labels)
+        load_signal(changed(spec, **{field: value}), "maps", path, known.labels)
     assert "\n" not in str(error.value)
 
 
@@ -194,11 +188,12 @@ def test_stamp_names_what_decides_a_signal(known, teacher, tmp_path):
     path = precompute(spec, "maps", teacher, known, tmp_path)
     stamp = json.loads(path.with_suffix(".json").read_text())
     assert set(stamp) == {
-        "kind", "teacher", "data", "image_size", "mean", "std", "pairing", "baseline", "rule", "steps", "output"
+        "kind", "teacher", "data", "image_size", "mean", "std", "pairing", "attribution", "baseline",
+        "rule", "steps", "output",
     }  # fmt: skip
     # a setting of the maps does not make logits anew
     assert signal_path(spec, "logits", tmp_path) == signal_path(
-        spec.model_copy(update={"steps": 7}), "logits", tmp_path
+        changed(spec, steps=7), "logits", tmp_path
     )
 
 
@@ -213,7 +208,7 @@ def signals_of(split):
 
 @pytest.mark.parametrize("pairing", ["static", "released", "reshuffled"])
 def test_pairing_holds_for_logits_attention_and_maps_together(split, pairing):
-    ds = IGDataset(
+    ds = ig_dataset(
         split,
         signals_of(split),
         wanted={"logits", "attention", "maps"},
@@ -249,7 +244,7 @@ def veil_of(dataset, split):
 @pytest.mark.parametrize("overlay", ["map", "unmoved", "other", "phase", "mean", "grey", "mixup"])
 def test_overlay_controls_lay_over_what_they_say(split, overlay):
     maps = torch.rand(40, 8, 8, generator=torch.Generator().manual_seed(1)) ** 3
-    ds = IGDataset(
+    ds = ig_dataset(
         split,
         Signals(maps=maps),
         wanted={"maps"},
@@ -282,14 +277,14 @@ def test_overlay_controls_lay_over_what_they_say(split, overlay):
 
 
 def test_other_maps_leave_logits_their_own(split):
-    ds = IGDataset(
+    ds = ig_dataset(
         split, signals_of(split), wanted={"logits", "maps"}, probability=1.0, overlay="other"
     )
     assert torch.equal(ds.__getitems__(range(40)).signals.logits, torch.eye(40))
 
 
 def test_reshuffled_partners_change_with_the_epoch(split):
-    ds = IGDataset(split, signals_of(split), wanted={"logits"}, pairing="reshuffled")
+    ds = ig_dataset(split, signals_of(split), wanted={"logits"}, pairing="reshuffled")
     first = ds.partner.clone()
     ds.set_epoch(1)
     assert not torch.equal(first, ds.partner)
@@ -297,28 +292,29 @@ def test_reshuffled_partners_change_with_the_epoch(split):
 
 def test_same_view_asks_the_teacher_about_the_very_crop(split, teacher):
     spec = make_spec(teacher, split)
-    ds = IGDataset(
+    ds = ig_dataset(
         split,
         wanted={"logits", "attention", "maps"},
         probability=0.5,
         padding=1,
         pairing="same_view",
+        steps=3,
         teacher=teacher,
         spec=spec,
     )
     batch = ds.__getitems__(range(40))
     crops = crop_flip(split.images, ds.views, 1) / 255
-    seen = teacher.observe(crops, 4)
+    seen = teacher.observe(crops, "features.4")
     assert torch.allclose(batch.signals.logits, seen.logits, atol=1e-5)
     assert torch.allclose(batch.signals.attention, seen.attention, atol=1e-5)
     chosen = ds.views.chance < 0.5
-    maps = teacher.explain(crops, split.labels, spec)
+    maps = teacher.explain(crops, split.labels, ds.settings)
     assert torch.allclose(batch.signals.maps[chosen], maps[chosen], rtol=1e-3, atol=1e-6)
     assert torch.equal(batch.images[~chosen], crops[~chosen])
 
 
 def test_one_sample_is_the_batch_of_one(split):
-    ds = IGDataset(
+    ds = ig_dataset(
         split,
         signals_of(split),
         wanted={"logits", "attention", "maps"},
@@ -336,7 +332,7 @@ def test_one_sample_is_the_batch_of_one(split):
 
 
 def test_data_loader_gives_the_same_batches(split):
-    ds = IGDataset(split, signals_of(split), wanted={"maps"}, probability=0.5, padding=1)
+    ds = ig_dataset(split, signals_of(split), wanted={"maps"}, probability=0.5, padding=1)
     loader = DataLoader(ds, batch_size=16, collate_fn=lambda batch: batch)
     for start, batch in zip(range(0, 40, 16), loader):
         assert torch.equal(batch.images, ds.__getitems__(range(start, min(start + 16, 40))).images)
@@ -348,7 +344,7 @@ def test_share_of_overlaid_pictures_is_the_probability():
         torch.zeros(4000, dtype=torch.long),
         ("x",) * 4000,
     )
-    ds = IGDataset(
+    ds = ig_dataset(
         big, Signals(maps=torch.rand(4000, 8, 8)), wanted={"maps"}, probability=0.1, padding=0
     )
     changed = (ds.__getitems__(range(4000)).images != 1).flatten(1).any(1)
@@ -356,8 +352,8 @@ def test_share_of_overlaid_pictures_is_the_probability():
 
 
 def test_methods_with_one_seed_share_order_crops_and_flips(split):
-    plain = IGDataset(split, padding=1, seed=7)
-    helped = IGDataset(
+    plain = ig_dataset(split, padding=1, seed=7)
+    helped = ig_dataset(
         split, signals_of(split), wanted={"maps"}, probability=0.5, padding=1, seed=7
     )
     assert torch.equal(plain.order, helped.order)

@@ -160,3 +160,95 @@ def test_accuracy_has_an_interval_over_networks_and_one_over_pictures():
     one = stats.accuracy_intervals(right[0])
     assert np.isnan(one["low"])
     assert one["pictures_low"] < 75 < one["pictures_high"]
+
+
+def largest_distance(samples: np.ndarray) -> np.ndarray:
+    """Lilliefors' statistic by its definition."""
+    x = np.sort(samples, axis=1)
+    n = x.shape[1]
+    normal = scipy_stats.norm.cdf(
+        (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, ddof=1, keepdims=True)
+    )
+    above, below = np.arange(1, n + 1) / n - normal, normal - np.arange(n) / n
+    return np.maximum(above, below).max(axis=1)
+
+
+def test_pooled_sd_is_the_root_of_the_mean_variance_for_equal_groups():
+    frame = pd.DataFrame({"m": list("aaabbb"), "x": [1.0, 2.0, 3.0, 5.0, 5.0, 8.0]})
+    assert stats.pooled_sd(frame, "m", "x") == pytest.approx(np.sqrt((1.0 + 3.0) / 2))
+    several = np.random.default_rng(0)
+    frame = pd.DataFrame({"m": several.choice(list("abcd"), 40), "x": several.normal(size=40)})
+    groups = frame.groupby("m").x
+    freedom = groups.count() - 1
+    by_hand = np.sqrt((groups.var() * freedom).sum() / freedom.sum())
+    assert stats.pooled_sd(frame, "m", "x") == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("best_of", [1, 10])
+def test_equal_cells_are_the_best_of_normal_runs(best_of):
+    ours = stats.equal_cells(6, 0.4, best_of, draws=20_000)
+    runs = np.random.default_rng(1).normal(0, 0.4, (20_000, 6, best_of)).max(axis=2)
+    assert ours.mean() == pytest.approx(runs.mean(), abs=0.01)
+    assert ours.std() == pytest.approx(runs.std(), rel=0.02)
+    assert stats.spread(ours).max_minus_mean.mean() == pytest.approx(
+        (runs.max(1) - runs.mean(1)).mean(), rel=0.02
+    )
+
+
+def test_spread_of_a_written_row():
+    row = stats.spread(np.array([1.0, 5.0, 3.0, 4.0])).iloc[0]
+    assert row.to_dict() == pytest.approx(
+        {
+            "max_minus_mean": 1.75,
+            "max_minus_second": 1,
+            "range": 4,
+            "sd": np.std([1, 3, 4, 5], ddof=1),
+        }
+    )
+
+
+def test_p_counts_the_observed_value():
+    assert stats.upper_p([0.0, 1.0, 2.0], 1.0) == pytest.approx(3 / 4)
+
+
+def test_lilliefors_statistic_and_null_are_those_of_the_definition():
+    samples = np.random.default_rng(1).uniform(size=(50, 7))
+    assert stats.lilliefors_statistic(samples) == pytest.approx(largest_distance(samples))
+    normal = np.random.default_rng(0).normal(size=(2_000, 60))  # the same draws, one by one
+    assert stats.lilliefors_null(60, 2_000) == pytest.approx(largest_distance(normal))
+
+
+def test_welch_from_summaries_is_welch_from_runs():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(1, 1, 20), rng.normal(0, 2, 30)
+    ours = stats.welch((a.mean(), a.std(ddof=1), 20), (b.mean(), b.std(ddof=1), 30))
+    test = scipy_stats.ttest_ind(a, b, equal_var=False)
+    interval = test.confidence_interval()
+    expected = (test.statistic, test.pvalue, test.df, interval.low, interval.high)
+    assert (ours["t"], ours["p"], ours["df"], ours["low"], ours["high"]) == pytest.approx(expected)
+    assert ours["t_pooled"] == pytest.approx(scipy_stats.ttest_ind(a, b).statistic)
+
+
+def test_variance_ratio_has_its_level():
+    rng = np.random.default_rng(0)
+    sds = rng.normal(size=(1000, 2, 20)).std(axis=2, ddof=1)
+    p = np.array([stats.variance_ratio(a, 20, b, 20).p for a, b in sds])
+    assert np.mean(p < 0.05) == pytest.approx(0.05, abs=0.02)
+    ratio = stats.variance_ratio(2.0, 10, 1.0, 10)
+    assert ratio.low * ratio.high == pytest.approx(16)
+
+
+def test_half_widths():
+    assert stats.half_width(0.553, 60, student=False) == pytest.approx(
+        1.959964 * 0.553 / np.sqrt(60)
+    )
+    assert stats.half_width(0.553, 60) == pytest.approx(2.000995 * 0.553 / np.sqrt(60), rel=1e-5)
+
+
+def test_detectable_difference_has_its_power():
+    difference = stats.detectable(0.4, 10)
+    rng = np.random.default_rng(0)
+    p = scipy_stats.ttest_ind(
+        rng.normal(difference, 0.4, (4000, 10)), rng.normal(0, 0.4, (4000, 10)), axis=1
+    ).pvalue
+    assert np.mean(p < 0.05) == pytest.approx(0.8, abs=0.03)

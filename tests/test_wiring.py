@@ -12,15 +12,27 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 import torch
 from conftest import write_tree
+from specs import spec as spec_with
 
-import kdig.core.runs
+import kdig.core.run
+import kdig.core.train
 from kdig import KdigError
+from kdig.core.attribution import ATTRIBUTIONS
 from kdig.core.data import Split, load_dataset
 from kdig.core.networks import build, state_hash, with_normalisation
-from kdig.core.runs import Run, Workspace, prepare, signal_spec, train, untrained
-from kdig.core.signals import SignalSpec, Teacher, load_signal, precompute, signal_path
+from kdig.core.run import Run, Scoring
+from kdig.core.signals import (
+    SignalSettings,
+    SignalSpec,
+    Teacher,
+    load_signal,
+    precompute,
+    signal_path,
+)
+from kdig.core.store import Workspace
+from kdig.core.train import prepare, signal_spec, train, untrained
 from kdig.core.training import Recipe, fit
-from kdig.study import cost, reproduce
+from kdig.study import cost
 
 pytestmark = [pytest.mark.pins, pytest.mark.filterwarnings("ignore:the teacher agrees")]
 ROOT = Path(__file__).parents[1]
@@ -29,13 +41,13 @@ KINDS = ("logits", "attention", "maps")
 
 # What a run does, taken apart. A row of `RUN` says which of these a field changes; all others must
 # stay as they are.
-def seen(run: Run, workspace: Workspace) -> dict[str, object]:
+def seen(run: Run, workspace: Workspace, scoring: Scoring) -> dict[str, object]:
     """`training` and `scored` images, `start` (weights), `order` and `views` of an epoch, the first
     batch's `images` and `signals`, its `loss`, the `end` (weights), and after which epochs it was
     `evaluated`.
     """
     prepare([run], workspace, 1)
-    images = workspace.pictures(run)
+    images = workspace.pictures(run, scoring)
     found: dict[str, object] = {"training": images.training.ids, "scored": images.scored.ids}
     found["start"] = state_hash(untrained(run, len(images.data.classes)))
 
@@ -62,8 +74,8 @@ def seen(run: Run, workspace: Workspace) -> dict[str, object]:
         return history
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kdig.core.runs, "fit", watched)
-        found["end"] = train(run, workspace).weights
+        patch.setattr(kdig.core.train, "fit", watched)
+        found["end"] = train(run, workspace, scoring).weights
     return found
 
 
@@ -102,32 +114,32 @@ RUN = {
     "data": Row(["0" * 16], "refused"),
     "image_size": Row([10], "images end"),
     "train_images": Row([50, 60], "training order views images end"),
-    "test_images": Row([50, 70], "scored"),
     "share": Row([0.75, 0.5], "training order views images end"),
     "split_seed": Row([1, 2], "training images end", PART),
-    "scored": Row(["validation"], "scored", PART),
-    # wide enough: with ONEDNN_MAX_CPU_ISA=AVX2, torch crashes training a ResNet-20 of fewer than
-    # eight channels
-    "architecture": Row(["mobilenet_v2", "resnet20"], "start end", {"width": 0.5}),
-    "level": Row([7, 6], "start end"),
+    "network": Row(["s7", "s6", "mobilenet_v2", "resnet8", "resnet20"], "start end"),
+    "role": Row(["teacher"], "start end"),
     "width": Row([0.5], "start end"),
     "alpha": Row([0.4, 0.3], "loss end", KD),
     "temperature": Row([2.0, 3.0], "loss end", KD),
     "probability": Row([0.4, 0.3], "images end", IG),
     "gamma": Row([0.4, 0.3], "loss end", AT),
     "attention_reduction": Row(["mean"], "loss end", AT),
-    "pairing": Row(["released", "same_view", "reshuffled"], "images signals end", ALL),
-    "overlay": Row(
+    "signals.pairing": Row(["released", "same_view", "reshuffled"], "images signals end", ALL),
+    "signals.overlay": Row(
         ["unmoved", "other", "phase", "mean", "grey", "mixup"], "images signals end", IG
     ),
-    "baseline": Row(["mean"], "images signals end", IG),
-    "rule": Row(
+    "signals.attribution": Row(
+        [name for name in ATTRIBUTIONS if name != "integrated_gradients"], "images signals end", IG
+    ),
+    "signals.blend": Row([0.25, 0.75], "images end", IG),
+    "signals.baseline": Row(["mean"], "images signals end", IG),
+    "signals.rule": Row(
         ["riemann_trapezoid", "riemann_middle", "riemann_left", "riemann_right"],
         "images signals end",
         IG,
     ),
-    "steps": Row([3, 5], "images signals end", IG),
-    "output": Row(["softmax"], "images signals end", IG),
+    "signals.steps": Row([3, 5], "images signals end", IG),
+    "signals.output": Row(["softmax"], "images signals end", IG),
     "teacher": Row(["second"], "images signals end", ALL),
     "padding": Row([2], "views images end"),
     "flip": Row([True], "views images end"),
@@ -143,12 +155,12 @@ RECIPE = {
     "normalise": Row([True], "end"),
     "label_smoothing": Row([0.1, 0.2], "loss end"),
     "bn_momentum": Row([0.2, 0.9], "end"),
-    "evaluate_every": Row([2], "evaluated"),
 }
+SCORING = Scoring(images=60)
 ROWS = {**RUN, **{f"recipe.{name}": row for name, row in RECIPE.items()}}
 # fields that decide nothing without what stands in their base
-DEPENDENT = {"temperature", "attention_reduction", "overlay", "pairing", "teacher", "split_seed"}
-DEPENDENT |= {"baseline", "rule", "steps", "output"}
+DEPENDENT = {"temperature", "attention_reduction", "teacher", "split_seed"}
+DEPENDENT |= {f"signals.{name}" for name in SignalSettings.model_fields}
 
 
 @pytest.fixture(scope="module")
@@ -160,19 +172,19 @@ def world(tmp_path_factory):
     digits = load_dataset("digits", image_size=8)
     with torch.random.fork_rng():
         nets = [observant(seed, digits) for seed in (0, 1)]
-    names = [workspace.keep(net, digits.mean, digits.std, 0, 0.25) for net in nets]
+    names = [workspace.keep(net, digits.mean, digits.std, "mobilenet_v2", 0.25) for net in nets]
     fingerprints = {
         name: load_dataset(name, workspace.root, 8).fingerprint for name in ("digits", "folder")
     }
     known: dict[str, dict] = {}
 
-    def observe(run: Run) -> dict[str, object]:
+    def observe(run: Run, scoring: Scoring = SCORING) -> dict[str, object]:
         if run.key not in known and run.data not in fingerprints.values():
             with pytest.raises(KdigError, match="fingerprint"):
-                seen(run, workspace)
+                seen(run, workspace, scoring)
             known[run.key] = {"refused": True}
         elif run.key not in known:
-            known[run.key] = seen(run, workspace)
+            known[run.key] = seen(run, workspace, scoring)
         return known[run.key]
 
     return SimpleNamespace(
@@ -188,7 +200,7 @@ def observant(seed: int, data) -> torch.nn.Module:
     depends on the image.
     """
     torch.manual_seed(seed)
-    net = build(0, 10, 0.25)
+    net = build("mobilenet_v2", 10, 0.25)
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
@@ -202,8 +214,8 @@ def make(
 ) -> Run:
     """The base run with one field set: 40 images of 8x8 digits, two epochs, the smallest student."""
     given = {
-        "dataset": "digits", "data": "digits", "image_size": 8, "train_images": 40, "test_images": 60, "level": 8, "width": 0.25,
-        "padding": 1, "flip": False, "steps": 4, "teacher": "first",
+        "dataset": "digits", "data": "digits", "image_size": 8, "train_images": 40, "network": "s8",
+        "width": 0.25, "padding": 1, "flip": False, "teacher": "first",
     }  # fmt: skip
     changes = {**(base or {}), **(along or {}), **({name: value} if name else {})}
     recipe = {"epochs": 2, "batch_size": 16, "bn_momentum": 0.5}
@@ -212,22 +224,28 @@ def make(
         for n, v in changes.items()
         if n.removeprefix("recipe.") in Recipe.model_fields
     }
+    signals = {"steps": 4} | {
+        n.removeprefix("signals."): v
+        for n, v in changes.items()
+        if n.removeprefix("signals.") in SignalSettings.model_fields
+    }
     given |= {n: v for n, v in changes.items() if n in Run.model_fields}
     given["teacher"] = world.teachers[given["teacher"]]
     given["data"] = world.data.get(given["data"], given["data"])
-    return Run(**given, recipe=Recipe(**recipe))
+    return Run(**given, recipe=Recipe(**recipe), signals=SignalSettings(**signals))
 
 
 def test_every_field_of_a_run_has_a_row():
-    assert set(RUN) == set(Run.model_fields) - {"recipe"}
+    nested = {f"signals.{name}" for name in SignalSettings.model_fields}
+    assert set(RUN) == set(Run.model_fields) - {"recipe", "signals"} | nested
     assert set(RECIPE) == set(Recipe.model_fields)
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_name_that_a_field_accepts_is_tried(name):
     """For fields such as `rule`, which accept a few names: the row and the default are all of them."""
-    model = Recipe if name.startswith("recipe.") else Run
-    known = model.model_fields[name.removeprefix("recipe.")]
+    group, _, own = name.rpartition(".")
+    known = {"recipe": Recipe, "signals": SignalSettings, "": Run}[group].model_fields[own]
     if get_origin(known.annotation) is Literal:
         assert {*ROWS[name].values, known.default} == set(get_args(known.annotation))
 
@@ -266,14 +284,38 @@ def test_what_maps_are_made_of_decides_nothing_where_none_is_laid_over(world):
         ("baseline", "rule", "steps", "output"), ("grey", "mixup")
     ):
         base = {"probability": 0.5, "overlay": overlay}
-        assert make(world, name, ROWS[name].values[0], base=base).key == make(world, base=base).key
-    rival = {"architecture": "resnet20"}
-    assert make(world, "level", 3, base=rival).key == make(world, base=rival).key
+        row = ROWS[f"signals.{name}"]
+        changed = make(world, f"signals.{name}", row.values[0], base=base)
+        assert changed.key == make(world, base=base).key
+
+
+def test_only_the_settings_of_an_attribution_are_in_the_key(world):
+    """Steps decide nothing of a plain gradient."""
+    base = {**IG, "attribution": "saliency"}
+    for name in ("baseline", "rule", "steps"):
+        row = ROWS[f"signals.{name}"]
+        changed = make(world, f"signals.{name}", row.values[0], base=base)
+        assert changed.key == make(world, base=base).key
+    assert make(world, "signals.output", "softmax", base=base).key != make(world, base=base).key
+
+
+@pytest.mark.parametrize(
+    ("scoring", "changes"),
+    [
+        ({"images": 50}, {"scored"}), ({"images": 70}, {"scored"}), ({"every": 2}, {"evaluated"}),
+        ({"split": "validation", "images": None}, {"scored"}),
+    ],
+)  # fmt: skip
+def test_what_is_scored_decides_no_weight(world, tmp_path, scoring, changes):
+    run, elsewhere = make(world, base=PART), Workspace(tmp_path, world.workspace.root)
+    before = seen(run, Workspace(tmp_path / "before", world.workspace.root), SCORING)
+    after = seen(run, elsewhere, SCORING.model_copy(update=scoring))
+    assert {name for name in before if before[name] != after[name]} == changes
 
 
 def test_the_protocol_is_in_the_key(world, monkeypatch):
     before = make(world).key
-    monkeypatch.setattr(kdig.core.runs, "PROTOCOL", kdig.core.runs.PROTOCOL + 1)
+    monkeypatch.setattr(kdig.core.run, "PROTOCOL", kdig.core.run.PROTOCOL + 1)
     assert make(world).key != before
 
 
@@ -285,7 +327,9 @@ SPEC: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "image_size": ({"image_size": 10, "data": "large"}, KINDS, "static"),
     "mean": ({"mean": (0.1, 0.2, 0.3)}, KINDS, "static"),
     "std": ({"std": (0.5, 0.6, 0.7)}, KINDS, "static"),
-    "attention_index": ({"attention_index": 2}, ("attention",), "static"),
+    "attention_tap": ({"attention_tap": "features.2"}, ("attention",), "static"),
+    "attention_size": ({"attention_size": (2, 2)}, ("attention",), "static"),
+    "attribution": ({"attribution": "saliency"}, ("maps",), "static"),
     "baseline": ({"baseline": "mean"}, ("maps",), "static"),
     "rule": ({"rule": "riemann_left"}, ("maps",), "static"),
     "steps": ({"steps": 3}, ("maps",), "static"),
@@ -323,12 +367,12 @@ def signals(tmp_path_factory):
             "image_size": 8,
             "steps": 4,
         }
-        given |= {"padding": 1, "flip": False, "attention_index": 0, **changes}
+        given |= {"padding": 1, "flip": False, "attention_tap": "features.0", **changes}
         teacher, split = (
             Teacher(nets[given["teacher"]], given["mean"], given["std"]),
             splits[given["data"]],
         )
-        spec = SignalSpec(**{**given, "teacher": teacher.hash, "data": split.fingerprint})
+        spec = spec_with(**{**given, "teacher": teacher.hash, "data": split.fingerprint})
         paths = {kind: precompute(spec, kind, teacher, split, folder) for kind in KINDS}
         return {
             kind: (spec, path, digest(load_signal(spec, kind, path, split.labels)))
@@ -339,7 +383,9 @@ def signals(tmp_path_factory):
 
 
 def test_every_field_of_a_signals_specification_has_a_row():
-    assert set(SPEC) == set(SignalSpec.model_fields)
+    met = {"overlay", "blend"}  # these decide what a student does with a signal
+    nested = set(SignalSettings.model_fields) - met
+    assert set(SPEC) == set(SignalSpec.model_fields) - {"settings"} | nested
 
 
 @pytest.mark.parametrize("name", SPEC)
@@ -363,14 +409,15 @@ def test_views_of_the_released_pass_decide_no_signal_of_images_as_they_are(signa
 # What else is kept under a name must follow the same fields.
 COSTED = (
     "train_images",
-    "baseline",
-    "rule",
-    "steps",
-    "output",
-    "pairing",
+    "signals.attribution",
+    "signals.baseline",
+    "signals.rule",
+    "signals.steps",
+    "signals.output",
+    "signals.pairing",
     "teacher",
     "seed",
-    "level",
+    "network",
     "temperature",
     "gamma",
 )
@@ -384,7 +431,7 @@ def test_cost_counts_maps_once_for_runs_that_look_them_up_in_one_file(
     monkeypatch.setattr(cost, "_map_seconds", lambda *arguments: 1.0)
     elsewhere = Workspace(tmp_path)
     base = {**ALL, "pairing": "static"}
-    values = ["released"] if name == "pairing" else ROWS[name].values
+    values = ["released"] if name == "signals.pairing" else ROWS[name].values
     for other in values:
         runs = [make(world, base=base), make(world, name, other, base=base)]
         paths = {map_path(run, world.workspace) for run in runs}
@@ -397,19 +444,3 @@ def test_cost_counts_maps_once_for_runs_that_look_them_up_in_one_file(
 def map_path(run: Run, workspace: Workspace) -> Path:
     teacher = workspace.load_weights(run.teacher)
     return signal_path(signal_spec(run, teacher, workspace.pool(run)), "maps", workspace.signals)
-
-
-@pytest.mark.parametrize(
-    "name", ["kdig/core/losses.py", "kdig/study/report.html.j2", "kdig/paper/published/claims.csv"]
-)
-def test_a_notebook_runs_again_when_the_module_changes(tmp_path, monkeypatch, name):
-    notebook, changed = tmp_path / "04_ablation.ipynb", tmp_path / name
-    for path in (notebook, changed):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("before")
-    monkeypatch.setattr(reproduce, "__file__", str(tmp_path / "kdig" / "study" / "reproduce.py"))
-    outputs = SimpleNamespace(folder=tmp_path / "outputs")
-    before = reproduce._stamp(notebook, ["papermill"], outputs)
-    assert reproduce._stamp(notebook, ["papermill"], outputs) == before
-    changed.write_text("after")
-    assert reproduce._stamp(notebook, ["papermill"], outputs) != before

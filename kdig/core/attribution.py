@@ -1,17 +1,23 @@
-"""Integrated gradients (Eq. 3), with Captum as the reference and a faster path that must agree with
-it.
+"""Attributions by one signature: integrated gradients (Eq. 3), and others through Captum.
+
+Captum is also the reference for integrated gradients, with which the faster path here must agree.
 
 Models take pictures in [0, 1]. A baseline is a point in that space; because normalisation is
 affine, the attribution is the same whether the path is walked before or after it.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+import functools
+import inspect
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from captum.attr import IntegratedGradients
 from torch import Tensor, nn
+
+from kdig import KdigError
 
 Baseline = Literal["black", "mean"]
 Rule = Literal[
@@ -21,6 +27,18 @@ Output = Literal["logit", "softmax"]
 Gradient = Callable[
     [Tensor, Tensor], Tensor
 ]  # of the selected score: pictures (N, 3, H, W) and classes (N,) -> (N, 3, H, W)
+
+
+def _captum() -> Any:
+    """Captum's attributions. Importing them takes a second, which most notebooks need not wait."""
+    from captum import attr
+
+    return attr
+
+
+def _leaf(images: Tensor) -> Tensor:
+    """The images as what a gradient is taken for; Captum would set that, with a warning."""
+    return images.detach().requires_grad_()
 
 
 def baseline_point(baseline: Baseline, mean: Sequence[float], like: Tensor) -> Tensor:
@@ -75,7 +93,7 @@ def integrated_gradients(
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
-    point: Tensor,
+    baseline: Tensor,
     *,
     steps: int = 50,
     rule: Rule = "gausslegendre",
@@ -86,7 +104,7 @@ def integrated_gradients(
     """Eq. 3 for images (N, 3, H, W) in [0, 1] and target classes (N,); the result has the images'
     shape.
 
-    `point` is x', `steps` the number of points that `rule` (Captum's name for the quadrature) puts
+    `baseline` is x', `steps` the number of points that `rule` (Captum's name for the quadrature) puts
     on the path from it, and `chunk` the number of rows of one backward pass. The model must be in
     eval mode; its parameters get no gradient. `gradient` computes the rows' gradients instead of
     torch's autograd.
@@ -103,13 +121,13 @@ def integrated_gradients(
     sizes, betas = (
         images.new_tensor(values).view(-1, 1, 1, 1) for values in quadrature(rule, steps)
     )
-    difference = images - point
+    difference = images - baseline
     gradients = torch.zeros_like(images)
     for rows in torch.arange(len(images) * steps, device=images.device).split(chunk):
         index, step = rows // steps, rows % steps
         beta, size = betas[step], sizes[step]
         gradients.index_add_(
-            0, index, gradient(point + beta * difference[index], targets[index]) * size
+            0, index, gradient(baseline + beta * difference[index], targets[index]) * size
         )
     return gradients * difference
 
@@ -118,7 +136,7 @@ def captum_gradients(
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
-    point: Tensor,
+    baseline: Tensor,
     *,
     steps: int = 50,
     rule: Rule = "gausslegendre",
@@ -126,16 +144,181 @@ def captum_gradients(
     internal_batch_size: int | None = None,
 ) -> Tensor:
     """The same quantity by Captum itself: the reference for `integrated_gradients`."""
-    method = IntegratedGradients(target_score(model, output))
+    method = _captum().IntegratedGradients(target_score(model, output))
     result: Tensor = method.attribute(
         images,
-        point.expand_as(images),
+        baseline.expand_as(images),
         target=targets,
         n_steps=steps,
         method=rule,
         internal_batch_size=internal_batch_size,
     )
     return result.detach()
+
+
+def saliency(
+    model: nn.Module, images: Tensor, targets: Tensor, *, output: Output = "logit"
+) -> Tensor:
+    """The gradient of each image's target score (Simonyan et al. 2014), in the images' shape."""
+    method = _captum().Saliency(target_score(model, output))
+    result: Tensor = method.attribute(_leaf(images), targets, abs=False)
+    return result.detach()
+
+
+def input_x_gradient(
+    model: nn.Module, images: Tensor, targets: Tensor, *, output: Output = "logit"
+) -> Tensor:
+    """The gradient times the image (Shrikumar et al. 2016), in the images' shape."""
+    method = _captum().InputXGradient(target_score(model, output))
+    result: Tensor = method.attribute(_leaf(images), targets)
+    return result.detach()
+
+
+def grad_cam(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    output: Output = "logit",
+    layer: nn.Module | None = None,
+) -> Tensor:
+    """Grad-CAM (Selvaraju et al. 2017) of `layer`, interpolated to the images and spread evenly
+    over their colours.
+
+    Without `layer`, it is the model's last feature map: the output of its module `features`.
+    Raises `KdigError` for a model without such a module.
+    """
+    layer = layer or _last_features(model)
+    cam = _captum().LayerGradCam(target_score(model, output), layer)
+    coarse = cam.attribute(_leaf(images), targets, relu_attributions=True)
+    size = tuple(images.shape[2:])
+    fine = _captum().LayerAttribution.interpolate(coarse, size, "bilinear").detach()
+    spread: Tensor = fine.expand_as(images) / images.shape[1]
+    return spread
+
+
+def _last_features(model: nn.Module) -> nn.Module:
+    named = (module for name, module in model.named_modules() if name.split(".")[-1] == "features")
+    layer: nn.Module | None = next(named, None)
+    if layer is None:
+        raise KdigError("Grad-CAM needs a layer: the model has no module called 'features'")
+    return layer
+
+
+# standard deviation of SmoothGrad's noise, as a part of the range [0, 1] of the images
+_NOISE = 0.15
+
+
+def smooth_grad(
+    model: nn.Module, images: Tensor, targets: Tensor, *, steps: int = 50, output: Output = "logit"
+) -> Tensor:
+    """The mean gradient of `steps` noisy copies of each image (Smilkov et al. 2017)."""
+    method = _captum().NoiseTunnel(_captum().Saliency(target_score(model, output)))
+
+    def one(image: Tensor, target: Tensor) -> Tensor:
+        found: Tensor = method.attribute(
+            image, nt_samples=steps, stdevs=_NOISE, target=target, abs=False
+        )
+        return found
+
+    return _one_by_one(one, images, targets)
+
+
+def gradient_shap(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    baseline: Tensor,
+    *,
+    steps: int = 50,
+    output: Output = "logit",
+) -> Tensor:
+    """The mean of `steps` gradients at random points between `baseline` and each image, times their
+    difference (expected gradients; Lundberg and Lee 2017, Captum's `GradientShap`).
+    """
+    method = _captum().GradientShap(target_score(model, output))
+
+    def one(image: Tensor, target: Tensor) -> Tensor:
+        found: Tensor = method.attribute(
+            image, baseline.expand_as(image), n_samples=steps, target=target
+        )
+        return found
+
+    return _one_by_one(one, images, targets)
+
+
+def _one_by_one(
+    attribute: Callable[[Tensor, Tensor], Tensor], images: Tensor, targets: Tensor
+) -> Tensor:
+    """Attributions that draw random numbers, which depend on nothing but the image itself."""
+    found = []
+    for image, target in zip(images.split(1), targets.split(1)):
+        with _draws_of(image):
+            found.append(attribute(_leaf(image), target).detach())
+    return torch.cat(found)
+
+
+@contextmanager
+def _draws_of(image: Tensor) -> Iterator[None]:
+    """Torch's and numpy's generators, from both of which Captum draws, seeded by an image."""
+    seed = zlib.crc32(image.cpu().contiguous().numpy().tobytes())
+    before = np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002
+
+
+Method = Callable[..., Tensor]
+# name -> `(model, images, targets, **settings)` -> attributions in the images' shape
+ATTRIBUTIONS: dict[str, Method] = {
+    "integrated_gradients": integrated_gradients,
+    "saliency": saliency,
+    "input_x_gradient": input_x_gradient,
+    "grad_cam": grad_cam,
+    "smooth_grad": smooth_grad,
+    "gradient_shap": gradient_shap,
+}
+
+
+def method_of(attribution: str) -> Method:
+    """The entry of `ATTRIBUTIONS`. Raises `KdigError` for a name that is not in the table."""
+    if attribution not in ATTRIBUTIONS:
+        known = ", ".join(ATTRIBUTIONS)
+        raise KdigError(f"unknown attribution {attribution!r}: choose one of {known}")
+    return ATTRIBUTIONS[attribution]
+
+
+@functools.cache
+def settings_of(attribution: str) -> frozenset[str]:
+    """Which settings an attribution depends on: the parameters of its function after `targets`."""
+    return frozenset(list(inspect.signature(method_of(attribution)).parameters)[3:])
+
+
+def attribute(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    attribution: str = "integrated_gradients",
+    **settings: Any,
+) -> Tensor:
+    """Attributions (N, 3, H, W) of `targets` (N,) for images in [0, 1], by a name of
+    `ATTRIBUTIONS`.
+
+    `settings` are those of its function; one that it does not have is passed over, and the
+    baseline is black unless it is given as a tensor. The model must be in eval mode.
+
+    >>> net = build("s8", classes=10).eval()
+    >>> attribute(net, torch.rand(2, 3, 32, 32), torch.tensor([3, 5]), steps=20).shape
+    torch.Size([2, 3, 32, 32])
+    """
+    wanted = settings_of(attribution)
+    given = {"baseline": images.new_zeros(1, images.shape[1], 1, 1), **settings}
+    used = {name: value for name, value in given.items() if name in wanted}
+    return method_of(attribution)(model, images, targets, **used)
 
 
 def attribution_map(attributions: Tensor) -> Tensor:

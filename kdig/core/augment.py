@@ -71,15 +71,21 @@ def normalise_map(maps: Tensor, exponent: Tensor) -> Tensor:
     return (scaled - low) / (high - low).clamp_min(torch.finfo(scaled.dtype).tiny)
 
 
-def blend(images: Tensor, veil: Tensor) -> Tensor:
-    """Eq. 6, upper case: images (N, C, H, W) and what is laid over them, (N or 1, C or 1, H, W),
-    half and half.
+def blend(images: Tensor, veil: Tensor, weight: float = 0.5) -> Tensor:
+    """Eq. 6, upper case: images (N, C, H, W) and what is laid over them, (N or 1, C or 1, H, W).
+
+    `weight` is the veil's part; the paper's is a half.
     """
-    return 0.5 * images + 0.5 * veil
+    return (1 - weight) * images + weight * veil
 
 
 def overlay(images: Tensor, maps: Tensor, exponent: Tensor) -> Tensor:
-    """Eqs. 4-6: images (N, C, H, W) in [0, 1] blended with their normalised maps (N, H, W)."""
+    """Eqs. 4-6: images (N, C, H, W) in [0, 1] blended with their normalised maps (N, H, W).
+
+    >>> black, maps = torch.zeros(1, 3, 1, 2), torch.tensor([[[0.0, 5.0]]])
+    >>> overlay(black, maps, exponent=torch.ones(1))[0, 0]
+    tensor([[0.0000, 0.5000]])
+    """
     return blend(images, normalise_map(maps, exponent)[:, None])
 
 

@@ -11,7 +11,7 @@ import os
 import pickle
 import socket
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +29,6 @@ from kdig import KdigError
 from kdig.core.files import atomic_write
 from kdig.core.images import fitting, list_images, read, reason_of, stack, unreadable
 
-DATASETS = ("digits", "cifar10", "folder")
 CIFAR10_CLASSES = (
     "airplane",
     "automobile",
@@ -132,15 +131,14 @@ def load_dataset(
 
     Raises `KdigError` for an unknown name, missing or undecodable pictures, an empty class, or a
     failed download.
+
+    >>> digits = load_dataset("digits", image_size=8)
+    >>> len(digits.train), len(digits.test), digits.train.images.shape[1:]
+    (1198, 599, torch.Size([3, 8, 8]))
     """
-    if name == "digits":
-        train, test, classes = _digits()
-    elif name == "cifar10":
-        train, test, classes = _cifar10(Path(root), cache, download)
-    elif name == "folder":
-        train, test, classes = _tree(Path(root), image_size, cache)
-    else:
+    if name not in DATASETS:
         raise KdigError(f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}")
+    train, test, classes = DATASETS[name](Path(root), image_size, cache, download)
     fingerprint = hashlib.sha256((train.fingerprint + test.fingerprint).encode()).hexdigest()[:16]
     train, test = (replace(resize(split, image_size), classes=classes) for split in (train, test))
     mean, std = _channel_statistics(train.images)
@@ -411,3 +409,12 @@ def _read(files: Sequence[tuple[str, int]], size: int | None) -> Split:
         images.append(v2.functional.pil_to_tensor(fit(image)))
     paths, labels = zip(*files)
     return _in_order(stack(images, paths), torch.tensor(labels), ids, paths)
+
+
+Loader = Callable[[Path, int, Path | None, bool], tuple[Split, Split, tuple[str, ...]]]
+# name -> what reads it: (root, image size, cache, download) -> training and test images, classes
+DATASETS: dict[str, Loader] = {
+    "digits": lambda root, image_size, cache, download: _digits(),
+    "cifar10": lambda root, image_size, cache, download: _cifar10(root, cache, download),
+    "folder": lambda root, image_size, cache, download: _tree(root, image_size, cache),
+}

@@ -6,9 +6,10 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from kdig import KdigError
 
@@ -147,3 +148,21 @@ def _is_still(path: Path, descriptor: int) -> bool:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What two records of settings say differently, such as `recipe.epochs: 12 -> 10`."""
+    before, after = _flat(old), _flat(new)
+    names = sorted(before.keys() | after.keys())
+    told = [(name, before.get(name), after.get(name)) for name in names]
+    return [f"{name}: {then} -> {now}" for name, then, now in told if then != now]
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Fields of nested settings under dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= (
+            _flat(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: value}
+        )
+    return found

@@ -14,6 +14,10 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) 
     the batch.
 
     The factor T^2 keeps the gradient's scale when T changes. The teacher's logits get no gradient.
+
+    >>> student, teacher = torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 0.0]])
+    >>> round(kd_loss(student, teacher, temperature=2.5).item(), 3)
+    0.403
     """
     log_student = F.log_softmax(student_logits / temperature, dim=1)
     log_teacher = F.log_softmax(teacher_logits.detach() / temperature, dim=1)
@@ -22,11 +26,21 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) 
     )
 
 
-def attention_map(activation: Tensor) -> Tensor:
+def attention_map(activation: Tensor, size: tuple[int, int] | None = None) -> Tensor:
     """A of Eq. 2: mean over channels of the squared activation (N, C, h, w), flattened and
     L2-normalised to (N, h*w).
+
+    Two maps can be compared only at one size. `size` resizes this one, before it is normalised, to
+    another height and width, bilinearly: the authors of attention transfer say that maps can be
+    interpolated to match in shape (Zagoruyko and Komodakis 2017, section 3.1).
+
+    >>> attention_map(torch.rand(2, 16, 8, 8), size=(4, 4)).shape
+    torch.Size([2, 16])
     """
-    return F.normalize(activation.square().mean(1).flatten(1), dim=1)
+    squares = activation.square().mean(1)
+    if size and squares.shape[1:] != size:
+        squares = F.interpolate(squares[:, None], size, mode="bilinear")[:, 0]
+    return F.normalize(squares.flatten(1), dim=1)
 
 
 def attention_loss(
@@ -36,6 +50,10 @@ def attention_loss(
 
     `sum` over the P positions is the squared norm of the paper's formula; `mean`, P times less, is
     what its words ("mean squared error") and its released code say.
+
+    >>> one, other = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    >>> attention_loss(one, other).item(), attention_loss(one, other, "mean").item()
+    (2.0, 1.0)
     """
     squared = (student_map - teacher_map.detach()).square()
     return squared.sum(1).mean() if reduction == "sum" else squared.mean()

@@ -1,7 +1,7 @@
 """The paper's eight methods, made of three terms: one table that everything else reads."""
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, cycle
 from typing import Literal
 
 Kind = Literal["logits", "attention", "maps"]
@@ -56,7 +56,7 @@ class Method:
 _SUBSETS = [subset for size in range(len(TERMS) + 1) for subset in combinations(TERMS, size)]
 # seaborn's "colorblind": readers with any colour vision tell them apart
 _COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494")
-METHODS = {method.key: method for method in map(Method, _SUBSETS, _COLOURS)}
+METHODS = {method.key: method for method in map(Method, _SUBSETS, cycle(_COLOURS))}
 LABELS = {key: method.label for key, method in METHODS.items()}
 # the printed label -> the key
 KEYS = {label: key for key, label in LABELS.items()}

@@ -1,24 +1,20 @@
-"""MobileNetV2 as the paper uses it: the teacher, the eight students of Table S5, and a tap on their
-attention.
-"""
+"""Networks for small images by name, a tap on their attention, and what is done to any network."""
 
 import copy
+import functools
 import hashlib
-import pickle
-import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import MobileNetV2
-from torchvision.models.resnet import BasicBlock
+from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import Conv2dNormActivation
 
 from kdig import KdigError
@@ -34,8 +30,6 @@ _CIFAR_BLOCKS = [
     [6, 160, 3, 2],
     [6, 320, 1, 1],
 ]
-# `paper`: its teacher and students; the others are plain rivals of a student, scaled to its size
-Architecture = Literal["paper", "mobilenet_v2", "resnet20"]
 # Table S5: level -> (index of the last feature block, index of the block whose output gives the
 # attention map)
 LEVELS = {1: (15, 9), 2: (13, 9), 3: (11, 9), 4: (9, 4), 5: (7, 4), 6: (5, 4), 7: (3, 2), 8: (1, 0)}
@@ -107,30 +101,33 @@ def subsample_strided_pointwise(net: nn.Module) -> None:
                 setattr(parent, name, replacement)
 
 
-class ResNet20(nn.Module):
-    """ResNet-20 for 32x32 pictures (He et al. 2016, section 4.2): (N, 3, H, W) -> (N, num_classes).
+class ResNet(nn.Module):
+    """A residual network for small images (He et al. 2016): (N, 3, H, W) -> (N, num_classes).
 
-    Three stages of three blocks with 16, 32 and 64 channels times `width`; the two shortcuts that
-    change shape are 1x1 convolutions. At width 1 and 10 classes, 272,474 parameters.
+    A 3x3 convolution of stride 1 with `channels` times `width` channels, then one stage of
+    `block`s for each entry of `repeats`; each stage but the first halves the image and doubles the
+    channels. Where a block changes the shape, its shortcut is a 1x1 convolution with batch norm.
     """
 
-    def __init__(self, num_classes: int = 10, width: float = 1.0) -> None:
+    def __init__(
+        self,
+        block: type[BasicBlock | Bottleneck],
+        repeats: Sequence[int],
+        channels: int,
+        num_classes: int = 10,
+        width: float = 1.0,
+    ) -> None:
         super().__init__()
-        entering = round(16 * width)
+        entering = round(channels * width)
         blocks: list[nn.Module] = [Conv2dNormActivation(3, entering)]
-        for stage in range(3):
-            leaving, stride = round(16 * width * 2**stage), 2 if stage else 1
-            shortcut = (
-                Conv2dNormActivation(entering, leaving, 1, stride, activation_layer=None)
-                if stage
-                else None
-            )
-            blocks += [
-                BasicBlock(entering, leaving, stride, shortcut),
-                BasicBlock(leaving, leaving),
-                BasicBlock(leaving, leaving),
-            ]
-            entering = leaving
+        for stage, count in enumerate(repeats):
+            planes = round(channels * width * 2**stage)
+            for place in range(count):
+                stride, leaving = 2 if stage and not place else 1, planes * block.expansion
+                changed = stride > 1 or entering != leaving
+                shortcut = _shortcut(entering, leaving, stride) if changed else None
+                blocks.append(block(entering, planes, stride, shortcut))
+                entering = leaving
         self.features = nn.Sequential(*blocks)
         self.classifier = nn.Sequential(nn.Linear(entering, num_classes))
         for module in self.features.modules():
@@ -143,28 +140,103 @@ class ResNet20(nn.Module):
         return scores
 
 
-Network: TypeAlias = MobileNetV2 | ResNet20
+def _shortcut(entering: int, leaving: int, stride: int) -> nn.Module:
+    shortcut: nn.Module = Conv2dNormActivation(entering, leaving, 1, stride, activation_layer=None)
+    return shortcut
 
 
-def build(level: int, classes: int, width: float, architecture: Architecture = "paper") -> Network:
-    """An untrained network: of the paper's, the teacher at level 0 and a student otherwise; or a
-    rival, which has no level.
+@dataclass(frozen=True)
+class Network:
+    """An entry of `NETWORKS`: `build(classes, width)`, and the module whose output is attended to.
+
+    Networks of one `family` share the names and the sizes of their modules, so that a student's
+    `tap` is also its teacher's.
     """
-    if architecture == "resnet20":
-        return ResNet20(classes, width)
-    return (
-        mobilenet_v2(classes, width)
-        if level == 0 or architecture == "mobilenet_v2"
-        else student(level, classes, width)
-    )
+
+    build: Callable[[int, float], nn.Module]
+    tap: str
+    family: str
 
 
-def equal_width(architecture: Architecture, parameters: int, classes: int = 10) -> float:
-    """The width multiplier, in steps of 0.01, at which a rival first has `parameters` or more."""
+def _mobilenet(level: int) -> Network:
+    tap = LEVELS[level][1] if level else LEVELS[1][1]
+    cut = functools.partial(student, level) if level else mobilenet_v2
+    return Network(cut, f"features.{tap}", "mobilenet_v2")
+
+
+def _resnet(
+    block: type[BasicBlock | Bottleneck], repeats: Sequence[int], channels: int, name: str
+) -> Network:
+    # the last block of the third stage: 8 x 8 positions for images of 32 x 32
+    tap = f"features.{sum(repeats[:3])}"
+    return Network(functools.partial(ResNet, block, repeats, channels), tap, name)
+
+
+# name -> network: the paper's teacher, its students of Table S5, and others as rivals, students or
+# teachers. ResNet-8 is MLPerf Tiny's (with batch norm in its shortcuts), ResNet-20 that of
+# section 4.2 of He et al., the larger ones ImageNet's behind a 3x3 convolution.
+NETWORKS: dict[str, Network] = {
+    "mobilenet_v2": _mobilenet(0),
+    **{f"s{level}": _mobilenet(level) for level in LEVELS},
+    "resnet8": _resnet(BasicBlock, (1, 1, 1), 16, "resnet8"),
+    "resnet20": _resnet(BasicBlock, (3, 3, 3), 16, "resnet20"),
+    "resnet18": _resnet(BasicBlock, (2, 2, 2, 2), 64, "resnet18"),
+    "resnet34": _resnet(BasicBlock, (3, 4, 6, 3), 64, "resnet34"),
+    "resnet50": _resnet(Bottleneck, (3, 4, 6, 3), 64, "resnet50"),
+    "resnet101": _resnet(Bottleneck, (3, 4, 23, 3), 64, "resnet101"),
+}
+
+
+def of_level(level: int) -> str:
+    """The name of the paper's network of compression level 0 (the teacher) to 8 (Table S5)."""
+    return f"s{level}" if level else "mobilenet_v2"
+
+
+def build(network: str, classes: int = 10, width: float = 1.0) -> nn.Module:
+    """An untrained network of `NETWORKS`: (N, 3, H, W) -> (N, `classes`).
+
+    `width` multiplies its channels. Raises `KdigError` for a name that is not in the table.
+
+    >>> count_parameters(build("resnet8"))
+    78042
+    """
+    return entry(network).build(classes, width)
+
+
+def entry(network: str) -> Network:
+    """The row of `NETWORKS`. Raises `KdigError` for a name that is not in the table."""
+    if network not in NETWORKS:
+        raise KdigError(f"unknown network {network!r}: choose one of {', '.join(NETWORKS)}")
+    return NETWORKS[network]
+
+
+def taps(student: str, teacher: str) -> tuple[str, str]:
+    """The modules whose attention maps the student and its teacher share (Table S5, last column).
+
+    Within a family they have one name. Across families each network has its own, and the
+    teacher's map is resized to the student's where they differ in size.
+    """
+    ours, theirs = entry(student), entry(teacher)
+    return ours.tap, ours.tap if ours.family == theirs.family else theirs.tap
+
+
+@functools.cache
+def map_size(network: str, image_size: int) -> tuple[int, int]:
+    """Height and width of the attention map at the network's tap."""
+    with torch.device("meta"), torch.no_grad():
+        net = build(network).eval()
+        with AttentionTap(net, entry(network).tap) as tap:
+            net(torch.empty(1, 3, image_size, image_size))
+    assert tap.output is not None
+    return tap.output.shape[2], tap.output.shape[3]
+
+
+def equal_width(network: str, parameters: int, classes: int = 10) -> float:
+    """The width multiplier, in steps of 0.01, at which a network first has `parameters` or more."""
 
     def size(hundredths: int) -> int:
         with torch.device("meta"):
-            return count_parameters(build(0, classes, hundredths / 100, architecture))
+            return count_parameters(build(network, classes, hundredths / 100))
 
     return bisect_left(range(1000), parameters, lo=5, key=size) / 100
 
@@ -246,13 +318,14 @@ def with_normalisation(net: nn.Module, mean: Sequence[float], std: Sequence[floa
 
 
 class AttentionTap:
-    """Records what leaves `net.features[index]` in each forward pass: `with AttentionTap(net, 9) as
-    tap: net(x); tap.output`.
+    """Records what leaves a module in each forward pass.
+
+    `with AttentionTap(net, "features.9") as tap: net(x); tap.output`.
     """
 
-    def __init__(self, net: Network, index: int) -> None:
+    def __init__(self, net: nn.Module, module: str) -> None:
         self.output: Tensor | None = None
-        self._handle = net.features[index].register_forward_hook(self._record)
+        self._handle = net.get_submodule(module).register_forward_hook(self._record)
 
     def _record(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self.output = output
@@ -275,112 +348,3 @@ def state_hash(net: nn.Module) -> str:
     for name, value in net.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def load_released_checkpoint(path: str | Path) -> MobileNetV2:
-    """One of the students that the paper's authors released, in either of their layouts, in eval
-    mode on the CPU.
-
-    A state that was saved by a data-parallel wrapper (`module.`, `module.student.`), or inside a
-    dictionary as `state_dict` or `model`, is found there. Raises `KdigError` when the file is no
-    such checkpoint, and says what it holds instead.
-    """
-    try:
-        return _as_student(_state_in(_content_of(Path(path))))
-    except ValueError as error:
-        raise KdigError(f"{path} is not one of the paper's released students: {error}") from None
-
-
-def _content_of(path: Path) -> object:
-    """What torch has stored at `path`.
-
-    Raises `ValueError` when it is no file of torch's, or holds more than tensors.
-    """
-    try:
-        if path.read_bytes()[:40].startswith(b"version https://git-lfs"):
-            raise ValueError("it is a pointer of Git LFS: fetch the file itself (git lfs pull)")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ValueError((error.strerror or type(error).__name__).lower()) from None
-    except ValueError:
-        raise
-    except (
-        Exception
-    ) as error:  # torch answers a file that is none of its own with a dozen kinds of error
-        # its text may advise to load the file without weights_only, which runs whatever code the
-        # file brings
-        more = isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error)
-        found = (
-            "it holds Python objects, not only weights"
-            if more
-            else "it is no whole file of torch's"
-        )
-        raise ValueError(found) from None
-
-
-def _state_in(content: object) -> dict[str, Tensor]:
-    """The names and tensors of a network, out of the wrappings that are usual.
-
-    Raises `ValueError` when there are none.
-    """
-    if not isinstance(content, dict):
-        raise ValueError(f"it holds a {type(content).__name__}, not a dictionary of weights")
-    if {"state", "mean", "std"} <= set(content):
-        raise ValueError(
-            "kdig itself has trained this network; the notebooks show it without being given the"
-            " file"
-        )
-    inner = next(
-        (content[name] for name in ("state_dict", "model_state_dict", "model") if name in content),
-        None,
-    )
-    if inner is not None:
-        return _state_in(inner)
-    if not content or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(
-            f"it holds a dictionary of {', '.join(map(str, list(content)[:4])) or 'nothing'}, not"
-            " of weights"
-        )
-    state = {str(name).removeprefix("module."): value for name, value in content.items()}
-    students = {
-        name.removeprefix("student."): value
-        for name, value in state.items()
-        if name.startswith("student.")
-    }
-    return students or state
-
-
-def _as_student(state: dict[str, Tensor]) -> MobileNetV2:
-    """The student with these weights. Raises `ValueError` when they are another network's."""
-    first = next(iter(state))
-    state = {_torchvision_name(name): value for name, value in state.items()}
-    blocks = [int(number[1]) for name in state if (number := re.match(r"features\.(\d+)\.", name))]
-    level = next(
-        (level for level, (cut, _) in LEVELS.items() if blocks and cut == max(blocks)), None
-    )
-    bias = state.get("classifier.1.bias")
-    if level is None or bias is None or bias.dim() != 1:
-        network = f"a network of {max(blocks) + 1} blocks with" if blocks else "a network with"
-        raise ValueError(
-            f"it holds {network} the first weight {first!r}; the students are MobileNetV2 cut after"
-            " a block of Table S5"
-        )
-    net = student(level, num_classes=len(bias))
-    wanted = net.state_dict()
-    for name in [*wanted, *state]:
-        ours, theirs = (list(s[name].shape) if name in s else "missing" for s in (wanted, state))
-        if ours != theirs:
-            raise ValueError(
-                f"its {name} is {theirs}, in the student of level {level} it is {ours}"
-            )
-    net.load_state_dict(state)
-    return net.eval()
-
-
-def _torchvision_name(name: str) -> str:
-    """`ModifiedStudent` splits the features at block 9 into front_layers, middle_layer, end_layers;
-    the other layout does not.
-    """
-    name = re.sub(r"^front_layers\.", "features.", name)
-    name = re.sub(r"^middle_layer\.", "features.9.", name)
-    return re.sub(r"^end_layers\.(\d+)", lambda match: f"features.{10 + int(match[1])}", name)

@@ -1,571 +1,35 @@
-"""Runs: a specification that decides a result, a store of finished results, and three engines that
-give the same numbers.
-"""
+"""Many runs: three engines that give the same numbers, and their results as tables."""
 
-import base64
 import functools
-import hashlib
-import json
 import multiprocessing
 import os
-import pickle
-import platform
-import subprocess
+import signal
 import sys
 import threading
-import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, fields
-from importlib.metadata import version
+from contextlib import suppress
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from torch import Tensor
 
-from kdig import KdigError, __version__
-from kdig.core.attribution import Baseline, Output, Rule
-from kdig.core.data import Dataset, Split, in_both, load_dataset, stratified, stratified_rows
-from kdig.core.files import NoSpaceError, alone, atomic_write, require_space
-from kdig.core.locked import lock_name
-from kdig.core.losses import DistillationLoss, Reduction
-from kdig.core.methods import METHODS, TERMS, Kind
-from kdig.core.networks import (
-    LEVELS,
-    Architecture,
-    AttentionTap,
-    Network,
-    build,
-    count_parameters,
-    state_hash,
-    with_normalisation,
-)
+from kdig import KdigError
+from kdig.core.environment import cores
+from kdig.core.files import NoSpaceError, atomic_write, differences, require_space
+from kdig.core.networks import build
 from kdig.core.progress import Progress
-from kdig.core.signals import (
-    IGDataset,
-    Overlay,
-    Pairing,
-    Signals,
-    SignalSpec,
-    Teacher,
-    load_signal,
-    precompute,
-    signal_path,
-    spot_check,
-)
-from kdig.core.training import Epoch, Recipe, fit, predict
+from kdig.core.run import Run, Scoring
+from kdig.core.store import Result, Workspace
+from kdig.core.train import prepare, train
 
 Engine = Literal["inline", "local", "dask"]
-# Raised whenever a change to the code changes what a specification computes, so that older results
-# are not taken for new ones.
-PROTOCOL = 2
-# The same for single architectures. ResNet-20: its strided 1x1 convolutions are subsampled since
-# protocol 3.
-_PROTOCOLS = {"resnet20": 3}
-# added to a teacher's seed
-_TEACHERS = 2**31
-# torch's generator and thread count belong to the process: one run at a time in each, also on a
-# worker with several threads
-_LOCK = threading.Lock()
 # how long dask may take to hand over the line of a run that is finished
 _ANSWER_SECONDS = 30
-_SIGNALS: dict[str, Kind] = {term.weight: term.signal for term in TERMS}
-# fields that decide nothing while the weight they belong to is zero, or while no map is used
-_DEPENDENT = {term.weight: term.settings for term in TERMS}
-_OF_MAPS = {"baseline", "rule", "steps", "output"}
-
-
-def _wanted(values: Mapping[str, Any]) -> set[Kind]:
-    wanted = {kind for weight, kind in _SIGNALS.items() if values.get(weight)}
-    return wanted - {"maps"} if values.get("overlay") in {"grey", "mixup"} else wanted
-
-
-class Run(BaseModel):
-    """Everything that decides a training's result. Level 0 is the teacher, 1 to 8 the students of
-    Table S5.
-
-    Another `architecture` than the paper's is a plain rival of a student; its `level` says nothing.
-
-    `data` is the fingerprint of the whole data set, `train_images` and `test_images` how many of it
-    are used (None: all), `teacher` the hash of the teacher's weights. Of the `train_images`, a
-    stratified `share`, drawn with `split_seed`, is trained on (section 3.5's 80 %); `scored` says
-    on what: the test pictures, or the rest of the training pictures (`validation`), so that a
-    search never sees the test set. Fields that a method does not use are set back to their
-    defaults, so that, say, the plain student is one and the same run in every notebook.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dataset: str
-    data: str
-    image_size: int = 32
-    train_images: int | None = None
-    test_images: int | None = None
-    share: float = Field(1.0, gt=0, le=1)
-    split_seed: int = Field(0, ge=0)
-    scored: Literal["test", "validation"] = "test"
-    architecture: Architecture = "paper"
-    level: int = Field(2, ge=0, le=max(LEVELS))
-    width: float = Field(1.0, gt=0)
-    alpha: float = Field(0.0, ge=0, le=1)
-    temperature: float = Field(1.0, gt=0)
-    probability: float = Field(0.0, ge=0, le=1)
-    gamma: float = Field(0.0, ge=0)
-    attention_reduction: Reduction = "sum"
-    pairing: Pairing = "static"
-    overlay: Overlay = "map"
-    baseline: Baseline = "black"
-    rule: Rule = "gausslegendre"
-    steps: int = Field(50, ge=1)
-    output: Output = "logit"
-    teacher: str | None = None
-    padding: int = Field(4, ge=0)
-    flip: bool = True
-    recipe: Recipe = Recipe()
-    seed: int = 0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_unused(cls, values: dict[str, Any]) -> dict[str, Any]:
-        unused = set().union(
-            *(names for weight, names in _DEPENDENT.items() if not values.get(weight))
-        )
-        wanted = _wanted(values)
-        unused |= set() if wanted else {"pairing", "teacher"}
-        unused |= set() if "maps" in wanted else _OF_MAPS
-        unused |= {"split_seed"} if values.get("share", 1.0) == 1.0 else set()
-        unused |= {"level"} if values.get("architecture", "paper") != "paper" else set()
-        return {name: value for name, value in values.items() if name not in unused}
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.scored == "validation" and self.share == 1.0:
-            raise ValueError(
-                "scored on validation pictures, but share 1.0 trains on all of them: choose a share"
-                " below 1"
-            )
-        if self.overlay != "map" and "maps" in self.wanted and self.pairing != "static":
-            raise ValueError(
-                f"overlay {self.overlay!r} is a control for pairing 'static', not for"
-                f" {self.pairing!r}"
-            )
-        if self.architecture != "paper" and self.gamma:
-            raise ValueError(
-                "attention transfer needs the paper's students: a rival has no layer that fits the"
-                " teacher's"
-            )
-        return self
-
-    @property
-    def key(self) -> str:
-        """Sixteen hex digits of the specification.
-
-        A field added later with a default leaves older keys as they are.
-        """
-        protocol = _PROTOCOLS.get(self.architecture, PROTOCOL)
-        text = json.dumps(
-            {"protocol": protocol, **self.model_dump(mode="json", exclude_defaults=True)},
-            sort_keys=True,
-        )
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    @property
-    def method(self) -> str:
-        """One of `METHODS`, or `teacher`."""
-        active = {weight for weight in _DEPENDENT if getattr(self, weight)}
-        return (
-            "teacher"
-            if self.level == 0
-            else next(name for name, method in METHODS.items() if method.weights == active)
-        )
-
-    @property
-    def wanted(self) -> set[Kind]:
-        """The teacher's signals that the method uses."""
-        return _wanted(dict(self))
-
-    def __str__(self) -> str:
-        return f"{self.method} level {self.level} seed {self.seed} ({self.key})"
-
-
-class Result(BaseModel):
-    """A finished run: its history, last and best epoch, predicted class of each test picture, and
-    where it was made.
-    """
-
-    run: Run
-    history: list[Epoch]
-    last: Epoch
-    best: Epoch
-    parameters: int
-    weights: str
-    predictions: str
-    data_label: str
-    seconds: float
-    environment: dict[str, str]
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """Class index of each test picture, int16 (N,)."""
-        return np.frombuffer(base64.b64decode(self.predictions), dtype="<i2")
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """The pictures of one run: `pool`, for which signals are computed; its `rows` that are trained
-    on (None: all); `scored`.
-    """
-
-    data: Dataset
-    pool: Split
-    rows: Tensor | None
-    scored: Split
-
-    @property
-    def training(self) -> Split:
-        """The pictures that are trained on."""
-        return self.pool if self.rows is None else self.pool.select(self.rows)
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """Where runs find their pictures and leave their results."""
-
-    folder: Path
-    root: Path = Path("data")
-    device: str = "cpu"
-    download: bool = False
-
-    def dataset(self, name: str, image_size: int) -> Dataset:
-        """The data set, read once per process."""
-        return _dataset(
-            name, self.root, image_size, self.folder / "cache" / "pictures", self.download
-        )
-
-    def _data(self, run: Run) -> Dataset:
-        data = self.dataset(run.dataset, run.image_size)
-        if data.fingerprint != run.data:
-            raise KdigError(
-                f"{run} needs data with fingerprint {run.data}, {self.root} holds"
-                f" {data.fingerprint}"
-            )
-        return data
-
-    def pool(self, run: Run) -> Split:
-        """The training pictures that `run` draws from.
-
-        Raises `KdigError` when `root` holds another data set.
-        """
-        return stratified(
-            self._data(run).train,
-            run.train_images,
-            name="train_images" if run.level else "teacher_train_images",
-        )
-
-    def pictures(self, run: Run) -> "Pictures":
-        """The pictures that `run` uses. Raises `KdigError` when `root` holds another data set."""
-        data, pool = self._data(run), self.pool(run)
-        rows, rest = None, None
-        if run.share < 1:
-            rows = stratified_rows(pool, round(run.share * len(pool)), run.split_seed, "share")
-            rest = (
-                torch.ones(len(pool), dtype=torch.bool).index_fill(0, rows, False).nonzero()[:, 0]
-            )
-        if run.scored == "validation" and rest is not None:
-            scored = pool.select(rest)
-        else:
-            scored = stratified(data.test, run.test_images, name="test_images")
-        pictures = Pictures(data, pool, rows, scored)
-        leaked = in_both(pictures.training, scored)
-        if leaked:
-            named = "; ".join(leaked[:5]) + ("; ..." if len(leaked) > 5 else "")
-            raise KdigError(
-                f"{run}: {len(leaked)} images are trained on and scored as well: remove one of each"
-                f" ({named})"
-            )
-        return pictures
-
-    def record(self, run: Run) -> Result | None:
-        """The stored result of `run`, if it is finished, whether its weights are kept or not.
-
-        Raises `KdigError` when it cannot be read.
-        """
-        path = self.folder / "runs" / f"{run.key}.json"
-        if not path.exists():
-            return None
-        try:
-            return Result.model_validate_json(path.read_text(encoding="utf-8"))
-        except ValidationError as error:
-            raise KdigError(
-                f"{path} is not a run's result ({error.error_count()} faults); delete it to run"
-                " again"
-            ) from None
-
-    def result(self, run: Run) -> Result | None:
-        """The stored result of `run`, if it is finished and its weights are there.
-
-        Raises `KdigError` when it cannot be read.
-        """
-        result = self.record(run)
-        return result if result and self._weights(result.weights).exists() else None
-
-    @property
-    def signals(self) -> Path:
-        """Where the teacher's signals are kept."""
-        return self.folder / "cache" / "signals"
-
-    def _weights(self, weights: str) -> Path:
-        return self.folder / "weights" / f"{weights}.pt"
-
-    def save(
-        self, result: Result, net: Network, mean: Sequence[float], std: Sequence[float]
-    ) -> None:
-        """Weights first, then the result, each moved into place whole: a result on disk is a
-        finished run.
-        """
-        self.keep(net, mean, std, result.run.level, result.run.width, result.run.architecture)
-        text = result.model_dump_json(indent=1)
-        atomic_write(
-            self.folder / "runs" / f"{result.run.key}.json",
-            lambda part: Path(part).write_text(text, encoding="utf-8"),
-        )
-        self.traceback(result.run).unlink(missing_ok=True)
-
-    def traceback(self, run: Run) -> Path:
-        """Where a failure of `run` leaves its traceback, until the run succeeds."""
-        return self.folder / "runs" / f"{run.key}.error.txt"
-
-    def keep(
-        self,
-        net: Network,
-        mean: Sequence[float],
-        std: Sequence[float],
-        level: int,
-        width: float = 1.0,
-        architecture: Architecture = "paper",
-    ) -> str:
-        """Write a network's weights with its normalisation, so that `load_weights` finds it.
-
-        Returns its hash.
-        """
-        weights = state_hash(net)
-        shape = {
-            "level": level,
-            "width": width,
-            "architecture": architecture,
-            "classes": net.classifier[-1].out_features,
-        }
-        state = {name: value.cpu() for name, value in net.state_dict().items()}
-        content = {"state": state, "mean": list(mean), "std": list(std), **shape}
-        atomic_write(self._weights(weights), lambda part: torch.save(content, part))
-        return weights
-
-    def load_weights(self, weights: str) -> Teacher:
-        """The trained network whose state has the hash `weights`, with its normalisation.
-
-        Raises `KdigError` when missing.
-        """
-        path = self._weights(weights)
-        if not path.exists():
-            raise KdigError(
-                f"no weights {weights} in {path.parent}: run the notebook that trains them first"
-            )
-        try:
-            content = torch.load(path, weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError):
-            raise KdigError(
-                f"cannot read the weights {path}; delete the file to train them again"
-            ) from None
-        net = build(
-            content["level"],
-            content["classes"],
-            content["width"],
-            content.get("architecture", "paper"),
-        )
-        net.load_state_dict(content["state"])
-        return Teacher(net, content["mean"], content["std"], self.device)
-
-
-@functools.lru_cache(maxsize=2)
-def _dataset(name: str, root: Path, image_size: int, cache: Path, download: bool) -> Dataset:
-    return load_dataset(name, root, image_size, cache=cache, download=download)
-
-
-def untrained(run: Run, classes: int) -> Network:
-    """The network that `run` starts from; seeds torch with the run's seed, from which the run goes
-    on. Nothing is copied.
-
-    Teachers draw from seeds of their own, so that no student starts where its teacher started.
-    """
-    torch.manual_seed(run.seed if run.level else _TEACHERS + run.seed)
-    return build(run.level, classes, run.width, run.architecture)
-
-
-def starting_points(runs: Sequence[Run], workspace: Workspace) -> pd.DataFrame:
-    """A row for each of `runs`: `method`, `seed`, and digests of what it starts from.
-
-    These are the `pictures` that it trains on, its initial `weights`, and the first epoch's `order`
-    and crops; paired runs agree in all three, whatever their method.
-    """
-    prepare(runs, workspace, cores())
-    return pd.DataFrame(
-        [
-            {"method": run.method, "seed": run.seed, **_starting_point(run, workspace)}
-            for run in runs
-        ]
-    )
-
-
-def _starting_point(run: Run, workspace: Workspace) -> dict[str, str]:
-    pictures = workspace.pictures(run)
-    dataset = training_set(run, workspace, pictures)
-    dataset.set_epoch(1)
-    drawn = [
-        dataset.order,
-        *(getattr(dataset.views, field.name) for field in fields(dataset.views)),
-    ]
-    with _LOCK, torch.random.fork_rng():
-        weights = state_hash(untrained(run, len(pictures.data.classes)))
-    order = hashlib.sha256(
-        b"".join(values.cpu().numpy().tobytes() for values in drawn)
-    ).hexdigest()[:16]
-    return {"pictures": pictures.training.fingerprint, "weights": weights, "order": order}
-
-
-def signal_spec(run: Run, teacher: Teacher, split: Split) -> SignalSpec:
-    """The signals that `run` needs for its training pictures."""
-    return SignalSpec(
-        teacher=teacher.hash,
-        data=split.fingerprint,
-        image_size=run.image_size,
-        mean=tuple(teacher.mean),
-        std=tuple(teacher.std),
-        attention_index=LEVELS[run.level][1],
-        baseline=run.baseline,
-        rule=run.rule,
-        steps=run.steps,
-        output=run.output,
-        pairing="released" if run.pairing == "released" else "static",
-        padding=run.padding,
-        flip=run.flip,
-    )
-
-
-def train(run: Run, workspace: Workspace, threads: int = 1, epochs_shown: bool = False) -> Result:
-    """Carry out one run and store it; a run that is already stored is returned as it is.
-
-    On the CPU the result depends on the run and on `threads`, bit for bit. Of two processes that
-    need the same run, one trains it and the other waits for it. Raises `KdigError` when the loss is
-    not finite.
-    """
-    stored = workspace.result(run)
-    if stored is None:
-        with alone(workspace.folder / "runs" / f"{run.key}.lock", str(run)):
-            stored = workspace.result(run) or _train(run, workspace, threads, epochs_shown)
-    return stored
-
-
-def _train(run: Run, workspace: Workspace, threads: int, epochs_shown: bool) -> Result:
-    start, made = time.monotonic(), environment(workspace.device, threads)
-    progress = Progress(str(run), run.recipe.epochs) if epochs_shown else None
-    # the seed covers initial weights and the teacher's dropout, whatever this process has drawn
-    # before
-    with _LOCK, thread_count(threads), torch.random.fork_rng():
-        pictures = workspace.pictures(run)
-        data, scored = pictures.data, pictures.scored
-        net = untrained(run, len(data.classes))
-        net = net.to(workspace.device).to(memory_format=torch.channels_last)
-        mean, std = (data.mean, data.std) if run.recipe.normalise else ((0.0,) * 3, (1.0,) * 3)
-        model = with_normalisation(net, mean, std)
-        loss = DistillationLoss(
-            run.alpha,
-            run.temperature,
-            run.gamma,
-            run.attention_reduction,
-            run.recipe.label_smoothing,
-        )
-        with AttentionTap(net, LEVELS[run.level][1]) if run.gamma else nullcontext() as tap:
-            history = fit(
-                model,
-                training_set(run, workspace, pictures),
-                scored,
-                loss,
-                run.recipe,
-                attention=tap,
-                name=str(run),
-                on_epoch=lambda epoch: progress.advance() if progress else None,
-            )
-        predicted = predict(model, scored, device=workspace.device).argmax(1)
-    result = Result(
-        run=run,
-        history=history,
-        last=history[-1],
-        best=max(history, key=lambda e: e.test_accuracy or 0.0),
-        parameters=count_parameters(net),
-        weights=state_hash(net),
-        predictions=base64.b64encode(predicted.numpy().astype("<i2").tobytes()).decode(),
-        data_label=data.label,
-        seconds=time.monotonic() - start,
-        environment=made,
-    )
-    workspace.save(result, net, mean, std)
-    return result
-
-
-def training_set(run: Run, workspace: Workspace, pictures: Pictures | None = None) -> IGDataset:
-    """The pictures that `run` trains on, with the signals that it meets, which `prepare` has
-    computed.
-    """
-    pictures = pictures or workspace.pictures(run)
-    names = ("wanted", "probability", "padding", "flip", "pairing", "overlay", "seed")
-    settings: dict[str, Any] = {
-        "device": workspace.device,
-        **{name: getattr(run, name) for name in names},
-    }
-    if not run.wanted:
-        return IGDataset(pictures.training, **settings)
-    if run.teacher is None:
-        raise KdigError(f"{run} learns from a teacher: give the hash of its weights")
-    teacher = workspace.load_weights(run.teacher)
-    spec = signal_spec(run, teacher, pictures.pool)
-    if run.pairing == "same_view":
-        return IGDataset(pictures.training, teacher=teacher, spec=spec, **settings)
-    loaded = {
-        kind: load_signal(
-            spec, kind, signal_path(spec, kind, workspace.signals), pictures.pool.labels
-        )
-        for kind in run.wanted
-    }
-    if pictures.rows is not None:
-        loaded = {kind: signal[pictures.rows] for kind, signal in loaded.items()}
-    return IGDataset(pictures.training, Signals(**loaded), **settings)
-
-
-def prepare(runs: Iterable[Run], workspace: Workspace, threads: int) -> None:
-    """Compute, once, the signals that `runs` look up, and try a few rows; signals are those of
-    training pictures alone.
-
-    Raises `KdigError` for a cache whose rows are not those of their pictures.
-    """
-    load, checked = functools.cache(workspace.load_weights), set()
-    for run in runs:
-        if run.wanted and run.teacher and run.pairing != "same_view":
-            pool, teacher = workspace.pool(run), load(run.teacher)
-            spec = signal_spec(run, teacher, pool)
-            with thread_count(threads):
-                for kind in sorted(run.wanted):
-                    path = precompute(spec, kind, teacher, pool, workspace.signals)
-                    if path not in checked:
-                        spot_check(spec, kind, teacher, pool, workspace.signals)
-                    checked.add(path)
 
 
 def execute(
@@ -574,42 +38,77 @@ def execute(
     engine: Engine = "inline",
     workers: int = 1,
     threads: int = 1,
+    scoring: Scoring = Scoring(),
 ) -> list[Result]:
-    """The results of `runs`, in their order; finished runs are taken from the store, equal runs
-    trained once.
+    """The results of `runs`, in their order, each tried on the images of `scoring`.
 
-    `inline` trains one after the other in this process, `local` in `workers` processes, `dask` on
-    the cluster that `DASK_SCHEDULER_ADDRESS` names (or a local one). Whatever the engine, a run
-    uses `threads` CPU threads and gives the same numbers. A failing run does not stop the others,
-    and leaves its traceback in a file. Raises `KdigError` at the end, which names every run that
-    failed; and at once when there is no space for the results.
+    Finished runs are taken from the store, equal runs trained once, and a network that is trained
+    but not yet scored so is only scored. `inline` trains one after the other in this process,
+    `local` in `workers` processes, `dask` on the cluster that `DASK_SCHEDULER_ADDRESS` names (or a
+    local one). Whatever the engine, a run uses `threads` CPU threads and gives the same numbers. A
+    failing run does not stop the others, and leaves its traceback in a file. Raises `KdigError` at
+    the end, which names every run that failed; and at once when there is no space for the results.
+
+    >>> store = Workspace(Path(folder))
+    >>> shape = {"image_size": 8, "network": "s8", "width": 0.25, "recipe": {"epochs": 1}}
+    >>> digits = store.dataset("digits", 8).fingerprint
+    >>> (result,) = execute([Run(dataset="digits", data=digits, **shape)], store)
+    0 of 1 runs are kept, 1 are made; the first, student s8 seed 0 (...): nothing like it is stored
+    >>> result.parameters
+    490
     """
-    stored = {run.key: workspace.result(run) for run in {run.key: run for run in runs}.values()}
-    todo = list({run.key: run for run in runs if stored[run.key] is None}.values())
+    different = {run.key: run for run in runs}
+    stored = {key: workspace.result(run, scoring) for key, run in different.items()}
+    todo = [run for key, run in different.items() if stored[key] is None]
     if todo:
         _require_space(todo, workspace)
+        print(reasons(todo, workspace, len(different)), flush=True)
         prepare(todo, workspace, cores())
         failures = []
         progress = Progress("runs", len(todo))
-        for error in _engines()[engine](todo, workspace, workers, threads):
+        # workers on a single core would only wait for each other
+        alone = engine == "local" and min(workers, cores()) == 1
+        made_by = _engines()["inline" if alone else engine]
+        for error in made_by(todo, workspace, scoring, workers, threads):
             failures += [error] if error else []
             progress.advance()
         if failures:
             raise KdigError(f"{len(failures)} of {len(todo)} runs failed: {'; '.join(failures)}")
-    results = [stored[run.key] or workspace.result(run) for run in runs]
+    results = [stored[run.key] or workspace.result(run, scoring) for run in runs]
     return [result for result in results if result is not None]
 
 
+def reasons(todo: Sequence[Run], workspace: Workspace, wanted: int) -> str:
+    """One line: how many of the `wanted` runs are kept, and why the others are made.
+
+    For the first of them it names the stored run that is most like it, and what differs.
+    """
+    trained = [run for run in todo if workspace.trained(run)]
+    text = f"{wanted - len(todo)} of {wanted} runs are kept"
+    text += f", {len(trained)} are scored anew" if trained else ""
+    made = [run for run in todo if run not in trained]
+    if not made:
+        return text
+    first = made[0]
+    alike = [other for other in workspace.runs() if other.role == first.role]
+    told = min((_differing(first, other) for other in alike), key=len, default=[])
+    named = ", ".join(told[:4]) + (f" and {len(told) - 4} more" if len(told) > 4 else "")
+    why = f"differs from the nearest stored run in {named}" if told else "nothing like it is stored"
+    return f"{text}, {len(made)} are made; the first, {first}: {why}"
+
+
+def _differing(run: Run, other: Run) -> list[str]:
+    return differences(other.model_dump(mode="json"), run.model_dump(mode="json"))
+
+
 def _require_space(runs: Sequence[Run], workspace: Workspace) -> None:
-    """Raises `NoSpaceError` when the weights of `runs` do not fit on the disk: better now than
-    after training.
+    """Raises `NoSpaceError` when the weights of `runs` do not fit on the disk.
+
+    Better now than after training.
     """
     sizes = [
         _weights_size(
-            run.level,
-            len(workspace.dataset(run.dataset, run.image_size).classes),
-            run.width,
-            run.architecture,
+            run.network, len(workspace.dataset(run.dataset, run.image_size).classes), run.width
         )
         for run in runs
     ]
@@ -617,24 +116,19 @@ def _require_space(runs: Sequence[Run], workspace: Workspace) -> None:
 
 
 @functools.cache
-def _weights_size(level: int, classes: int, width: float, architecture: Architecture) -> int:
+def _weights_size(network: str, classes: int, width: float) -> int:
     """Bytes of a network's state."""
     with torch.device("meta"):
-        state = build(level, classes, width, architecture).state_dict()
+        state = build(network, classes, width).state_dict()
     return sum(value.numel() * value.element_size() for value in state.values())
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _engines() -> dict[Engine, Callable[[list[Run], Workspace, int, int], Iterator[str | None]]]:
+def _engines() -> dict[Engine, Callable[..., Iterator[str | None]]]:
     return {"inline": _inline, "local": _local, "dask": _dask}
 
 
 def _attempt(
-    run: Run, workspace: Workspace, threads: int, epochs_shown: bool = False
+    run: Run, workspace: Workspace, scoring: Scoring, threads: int, epochs_shown: bool = False
 ) -> str | None:
     """Train; what went wrong, in one line that names the traceback's file, or None.
 
@@ -642,7 +136,7 @@ def _attempt(
     run could keep its result.
     """
     try:
-        train(run, workspace, threads, epochs_shown)
+        train(run, workspace, scoring, threads, epochs_shown)
     except NoSpaceError:
         raise
     except Exception as error:  # a run may fail in any way, torch's and the driver's among them
@@ -652,6 +146,15 @@ def _attempt(
     return None
 
 
+def _interruptible(run: Run, workspace: Workspace, scoring: Scoring, threads: int) -> str | None:
+    """`_attempt` in a worker, which Ctrl-C reaches while it trains and not while it waits."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return _attempt(run, workspace, scoring, threads)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _in_short(run: Run, error: Exception) -> str:
     if isinstance(error, KdigError):
         return str(error)
@@ -659,14 +162,14 @@ def _in_short(run: Run, error: Exception) -> str:
 
 
 def _inline(
-    runs: list[Run], workspace: Workspace, workers: int, threads: int
+    runs: list[Run], workspace: Workspace, scoring: Scoring, workers: int, threads: int
 ) -> Iterator[str | None]:
     for run in runs:
-        yield _attempt(run, workspace, threads, epochs_shown=len(runs) == 1)
+        yield _attempt(run, workspace, scoring, threads, epochs_shown=len(runs) == 1)
 
 
 def _local(
-    runs: list[Run], workspace: Workspace, workers: int, threads: int
+    runs: list[Run], workspace: Workspace, scoring: Scoring, workers: int, threads: int
 ) -> Iterator[str | None]:
     _require_main_guard("local")
     left, handed = deque(runs), []
@@ -675,7 +178,9 @@ def _local(
         pool = _pool(workers)
         with suppress(IndexError):
             while True:
-                handed.append(pool.submit(_attempt, left.popleft(), workspace, threads))
+                handed.append(
+                    pool.submit(_interruptible, left.popleft(), workspace, scoring, threads)
+                )
 
     try:
         starting = futures.ThreadPoolExecutor(1).submit(hand_over)
@@ -684,7 +189,7 @@ def _local(
             while (
                 not starting.done()
             ):  # new workers import torch for seconds: meanwhile this process trains
-                yield _attempt(left.popleft(), workspace, threads)
+                yield _attempt(left.popleft(), workspace, scoring, threads)
         starting.result()
         for done in futures.as_completed(handed):
             yield done.result()
@@ -717,7 +222,13 @@ def _require_main_guard(engine: Engine) -> None:
 @functools.cache
 def _pool(workers: int) -> futures.ProcessPoolExecutor:
     """Kept for later calls."""
-    return futures.ProcessPoolExecutor(workers, forkserver(), exit_with_parent)
+    return futures.ProcessPoolExecutor(workers, forkserver(), _start_worker)
+
+
+def _start_worker() -> None:
+    """An interrupted cell, or a closed notebook, leaves a worker that waits alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    exit_with_parent()
 
 
 def forkserver() -> ForkServerContext:
@@ -742,20 +253,20 @@ def exit_with_parent() -> None:
 
 
 def _dask(
-    runs: list[Run], workspace: Workspace, workers: int, threads: int
+    runs: list[Run], workspace: Workspace, scoring: Scoring, workers: int, threads: int
 ) -> Iterator[str | None]:
     with _client(workers) as client:
         blamed = []
-        for run, done in _handed_over(client, runs, len(runs), workspace, threads):
-            if _is_blamed(done) and workspace.result(run) is None:
+        for run, done in _handed_over(client, runs, len(runs), workspace, scoring, threads):
+            if _is_blamed(done) and workspace.result(run, scoring) is None:
                 blamed.append(run)
             else:
-                yield _answer(done, run, workspace)
+                yield _answer(done, run, workspace, scoring)
         # A run that waited at a worker is blamed for its death like the one that killed it. All try
         # again, none waiting there.
         free = max(1, sum(client.nthreads().values()))
-        for run, done in _handed_over(client, blamed, free, workspace, threads):
-            yield _answer(done, run, workspace)
+        for run, done in _handed_over(client, blamed, free, workspace, scoring, threads):
+            yield _answer(done, run, workspace, scoring)
 
 
 def _client(workers: int) -> Any:
@@ -783,7 +294,12 @@ def _client(workers: int) -> Any:
 
 
 def _handed_over(
-    client: Any, runs: Iterable[Run], at_once: int, workspace: Workspace, threads: int
+    client: Any,
+    runs: Iterable[Run],
+    at_once: int,
+    workspace: Workspace,
+    scoring: Scoring,
+    threads: int,
 ) -> Iterator[tuple[Run, Any]]:
     """Each of `runs` with its future, as they end; `at_once` of them are with the cluster."""
     from distributed import as_completed
@@ -792,7 +308,7 @@ def _handed_over(
 
     def hand_over() -> None:
         run = left.popleft()
-        future = client.submit(_attempt, run, workspace, threads, pure=False)
+        future = client.submit(_attempt, run, workspace, scoring, threads, pure=False)
         given[future] = run
         ended.add(future)
 
@@ -809,14 +325,14 @@ def _is_blamed(done: Any) -> bool:
     return done.status == "error" and type(done.exception()).__name__ == "KilledWorker"
 
 
-def _answer(done: Any, run: Run, workspace: Workspace) -> str | None:
+def _answer(done: Any, run: Run, workspace: Workspace, scoring: Scoring) -> str | None:
     """What `_attempt` said of `run`, or, where its worker has died, what became of it."""
     try:
         answer: str | None = done.result(timeout=_ANSWER_SECONDS)
     except NoSpaceError:
         raise
     except Exception as error:  # dask has many ways to lose a worker
-        if workspace.result(run) is not None:
+        if workspace.result(run, scoring) is not None:
             return None  # the run is finished; only the answer went with its worker
         if type(error).__name__ == "KilledWorker":
             return (
@@ -830,59 +346,6 @@ def _answer(done: Any, run: Run, workspace: Workspace) -> str | None:
     return answer
 
 
-@contextmanager
-def thread_count(count: int) -> Iterator[None]:
-    """CPU threads of torch for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@functools.lru_cache
-def environment(device: str, threads: int) -> dict[str, str]:
-    """Versions, device and git revision, to be kept beside every result."""
-    packages = {name: version(name) for name in ("torch", "torchvision", "captum", "numpy")}
-    return {
-        "kdig": __version__,
-        "python": platform.python_version(),
-        **packages,
-        "device": (
-            torch.cuda.get_device_name(device)
-            if device.startswith("cuda")
-            else f"{platform.machine()} CPU"
-        ),
-        "kernels": kernels(),
-        "threads": str(threads),
-        "git": _revision(),
-        "lock": lock_name(),
-    }
-
-
-def kernels() -> str:
-    """The instruction set of torch's CPU kernels, such as `AVX2` or `AVX512`, and the limit set for
-    oneDNN's, if there is one.
-    """
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
-    return torch.backends.cpu.get_cpu_capability() + (f", oneDNN up to {limit}" if limit else "")
-
-
-def _revision() -> str:
-    """This checkout's git revision; `unknown` for an installed package or without git."""
-    package = Path(__file__).parents[1]
-    if not (package.parent / ".git").exists():
-        return "unknown"
-    try:
-        git = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=package, capture_output=True, text=True
-        )
-    except OSError:
-        return "unknown"
-    return git.stdout.strip() or "unknown"
-
-
 def frame(results: Iterable[Result]) -> pd.DataFrame:
     """One row a run: method, level, seed, last and best test accuracy (percent), parameters,
     seconds, key.
@@ -893,7 +356,7 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
             "level": r.run.level,
             "seed": r.run.seed,
             "accuracy": r.last.test_accuracy,
-            "best_epoch_accuracy": r.best.test_accuracy,
+            "best_epoch_accuracy": r.best.test_accuracy if r.best else None,
             "parameters": r.parameters,
             "seconds": r.seconds,
             "run": r.run.key,
@@ -909,7 +372,7 @@ def validation_frame(results: Iterable[Result], names: Sequence[str]) -> pd.Data
     Raises `ValueError` when a run was scored on the test set, which must not choose.
     """
     rows = list(results)
-    if any(r.run.scored != "validation" for r in rows):
+    if any(r.scoring.split != "validation" for r in rows):
         raise ValueError(
             "a run of this search was scored on the test set: a search is scored on validation"
             " pictures"

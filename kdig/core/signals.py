@@ -19,27 +19,27 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Generator, Tensor, nn
-from torch.utils.data import Dataset as TorchDataset
 
 from kdig import KdigError
 from kdig.core.attribution import (
+    ATTRIBUTIONS,
     Baseline,
     Output,
     Rule,
+    attribute,
     attribution_map,
     baseline_point,
-    integrated_gradients,
+    settings_of,
 )
-from kdig.core.augment import Views, blend, crop_flip, draw_views, normalise_map, phase_scrambled
+from kdig.core.augment import Views, crop_flip, draw_views
 from kdig.core.data import Split
 from kdig.core.files import alone, atomic_write
 from kdig.core.losses import attention_map
 from kdig.core.methods import Kind
 from kdig.core.networks import (
     AttentionTap,
-    Network,
     fold_batch_norm,
     full_precision,
     state_hash,
@@ -68,51 +68,97 @@ NO_SIGNALS = Signals()
 _ABOVE_CHANCE = 0.15
 
 
+class SignalSettings(BaseModel):
+    """What is asked of the teacher, and how a student meets it.
+
+    `attribution` and its settings decide the maps (Eq. 3), `pairing` whose signals an image meets,
+    `overlay` and `blend` what is laid over it and how strongly (Eq. 6).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    attribution: str = "integrated_gradients"
+    baseline: Baseline = "black"
+    rule: Rule = "gausslegendre"
+    steps: int = Field(50, ge=1)
+    output: Output = "logit"
+    pairing: Pairing = "static"
+    overlay: Overlay = "map"
+    blend: float = Field(0.5, gt=0, le=1)
+
+    @field_validator("attribution")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in ATTRIBUTIONS:
+            raise ValueError(f"unknown attribution: choose one of {', '.join(ATTRIBUTIONS)}")
+        return name
+
+    @property
+    def of_maps(self) -> set[str]:
+        """The names of the settings that decide a map."""
+        return {"attribution", *settings_of(self.attribution)} & set(type(self).model_fields)
+
+    def used(self, wanted: Collection[Kind], overlaid: bool) -> "SignalSettings":
+        """These settings with all that decides nothing set back to its default."""
+        names = {"pairing"} if wanted else set()
+        names |= {"overlay", "blend"} if overlaid else set()
+        names |= self.of_maps if "maps" in wanted else set()
+        return SignalSettings(**{name: getattr(self, name) for name in names})
+
+
 class SignalSpec(BaseModel):
     """Everything that decides the signals of one training split.
 
-    Pairings other than `released` are made from `static`.
+    Pairings other than `released` are made from `static`. `attention_size` is the height and width
+    of the student's map, to which the teacher's is resized (None: it stays as it is).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     teacher: str
     data: str
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    attention_index: int = 9
-    baseline: Baseline = "black"
-    rule: Rule = "gausslegendre"
-    steps: int = 50
-    output: Output = "logit"
-    pairing: Literal["static", "released"] = "static"
+    attention_tap: str = "features.9"
+    attention_size: tuple[int, int] | None = None
+    settings: SignalSettings = SignalSettings()
     padding: int = 4
     flip: bool = True
     seed: int = 0
 
+    @property
+    def released(self) -> bool:
+        """Whether a row holds another image's signal, as the released code stored them."""
+        return self.settings.pairing == "released"
+
+    @property
+    def order(self) -> Literal["static", "released"]:
+        """The pairing of the stored rows."""
+        return "released" if self.released else "static"
+
     def stamp(self, kind: Kind) -> dict[str, object]:
         """The fields that decide signals of `kind`."""
-        fields = {"teacher", "data", "image_size", "mean", "std", "pairing"}
-        fields |= {
-            "logits": set(),
-            "attention": {"attention_index"},
-            "maps": {"baseline", "rule", "steps", "output"},
-        }[kind]
-        if self.pairing == "released":
-            fields |= {"padding", "flip", "seed"}
+        fields = {"teacher", "data", "image_size", "mean", "std"}
+        fields |= {"attention_tap", "attention_size"} if kind == "attention" else set()
+        fields |= {"padding", "flip", "seed"} if self.released else set()
         stamp: dict[str, object] = json.loads(self.model_dump_json(include=fields))
-        return {"kind": kind, **stamp}
+        maps = self.settings.model_dump(include=self.settings.of_maps) if kind == "maps" else {}
+        return {"kind": kind, "pairing": self.order, **stamp, **maps}
 
 
 @dataclass
 class Teacher:
-    """A trained network with the normalisation that it was trained with: frozen, in eval mode."""
+    """A trained network with the normalisation that it was trained with: frozen, in eval mode.
 
-    net: Network
+    `network` is its name in `NETWORKS`.
+    """
+
+    net: nn.Module
     mean: Sequence[float]
     std: Sequence[float]
     device: str = "cpu"
+    network: str = "mobilenet_v2"
 
     def __post_init__(self) -> None:
         self.hash = state_hash(self.net)
@@ -135,36 +181,36 @@ class Teacher:
 
     @full_precision()
     @torch.no_grad()
-    def observe(self, images: Tensor, attention_index: int) -> Signals:
-        """Logits and attention for pictures (N, 3, H, W) in [0, 1]."""
-        with AttentionTap(self.net, attention_index) as tap:
+    def observe(
+        self, images: Tensor, attention_tap: str, size: tuple[int, int] | None = None
+    ) -> Signals:
+        """Logits and attention for images (N, 3, H, W) in [0, 1].
+
+        The attention map is that of the module `attention_tap`, resized to `size` if it is given.
+        """
+        with AttentionTap(self.net, attention_tap) as tap:
             logits = self.model(images)
         assert tap.output is not None
-        return Signals(logits, attention_map(tap.output))
+        return Signals(logits, attention_map(tap.output, size))
 
     @full_precision()
-    def explain(self, images: Tensor, labels: Tensor, spec: SignalSpec) -> Tensor:
-        """Attribution maps (N, H, W) for the true labels, as `spec` asks."""
-        point = baseline_point(spec.baseline, self.mean, images)
+    def explain(self, images: Tensor, labels: Tensor, settings: SignalSettings) -> Tensor:
+        """Attribution maps (N, H, W) for the true labels, as `settings` ask."""
+        given = settings.model_dump(include=settings.of_maps - {"attribution"})
+        given["baseline"] = baseline_point(settings.baseline, self.mean, images)
         # on a GPU about 16 GB for the teacher; fewer rows leave it waiting for launches
         rows = max(96, 1250 * 32**2 // images[0, 0].numel()) if images.is_cuda else 96
-        attributions = integrated_gradients(
-            self.folded,
-            images,
-            labels,
-            point,
-            steps=spec.steps,
-            rule=spec.rule,
-            output=spec.output,
-            chunk=rows,
+        # a layer of the folded network is no longer what it was
+        model = self.model if "layer" in settings_of(settings.attribution) else self.folded
+        return attribution_map(
+            attribute(model, images, labels, settings.attribution, **given, chunk=rows)
         )
-        return attribution_map(attributions)
 
     def compute(self, kind: Kind, images: Tensor, labels: Tensor, spec: SignalSpec) -> Tensor:
         """One kind of signal."""
         if kind == "maps":
-            return self.explain(images, labels, spec)
-        observed = self.observe(images, spec.attention_index)
+            return self.explain(images, labels, spec.settings)
+        observed = self.observe(images, spec.attention_tap, spec.attention_size)
         result = observed.logits if kind == "logits" else observed.attention
         assert result is not None
         return result
@@ -189,7 +235,7 @@ def precompute(
             raise KdigError(
                 f"signals are asked for {wanted}, not {teacher.hash} and {split.fingerprint}"
             )
-        with alone(path.with_suffix(".lock"), f"{kind} ({spec.pairing})"):
+        with alone(path.with_suffix(".lock"), f"{kind} ({spec.order})"):
             if not path.with_suffix(".json").exists():
                 _compute(path, spec, kind, teacher, split, block)
     return path
@@ -201,7 +247,10 @@ def _compute(
     """Fill `path` block by block, and write its stamp last of all."""
     order, views = _pass_order(spec, kind, len(split))
     blocks, rows = path.with_suffix(".blocks"), []
-    progress = Progress(f"{kind} ({spec.pairing})", len(split))
+    kept = len(list(blocks.glob("*.npy")))
+    why = f"{kept} of its blocks are kept" if kept else "no file in cache/signals has its stamp"
+    print(f"{kind} ({spec.order}) of {len(split)} images: made, {why}", flush=True)
+    progress = Progress(f"{kind} ({spec.order})", len(split))
     for places in torch.arange(len(split)).split(block):
         compute = functools.partial(_compute_rows, places, spec, kind, teacher, split, order, views)
         rows.append(_block(blocks / f"{places[0]:08d}.npy", compute))
@@ -210,7 +259,7 @@ def _compute(
     if kind == "logits":
         agreement = _agreement(values, split.labels)
         stamp["agreement"] = agreement
-        if spec.pairing == "static":
+        if not spec.released:
             _warn_of_weak_teacher(agreement, values.shape[1])
     _save(path, values)
     atomic_write(
@@ -286,7 +335,7 @@ def signal_path(spec: SignalSpec, kind: Kind, folder: Path) -> Path:
 
 def _pass_order(spec: SignalSpec, kind: Kind, n: int) -> tuple[Tensor, Views | None]:
     """Which picture stands in each row of the cache, and in which view."""
-    if spec.pairing == "static":
+    if not spec.released:
         return torch.arange(n), None
     generator = Generator().manual_seed(2 * spec.seed + (kind == "maps"))
     return torch.randperm(n, generator=generator), draw_views(n, spec.padding, spec.flip, generator)
@@ -337,157 +386,3 @@ def _warn_of_weak_teacher(agreement: float, classes: int) -> None:
         warnings.warn(
             f"{found}: train it longer (teacher_epochs, teacher_train_images)", stacklevel=2
         )
-
-
-class Batch(NamedTuple):
-    """What the student sees: images float (B, 3, H, W) in [0, 1], labels int64 (B,), and the
-    teacher's signals for them.
-    """
-
-    images: Tensor
-    labels: Tensor
-    signals: Signals
-
-
-def _veiling(maps: Tensor, overlay: Overlay, seed: int) -> Tensor:
-    """The maps (N, H, W) that `overlay` lays over pictures.
-
-    Eq. 5 comes later, except inside the mean, where maps count alike.
-    """
-    if overlay == "phase":
-        return phase_scrambled(maps, Generator().manual_seed(seed))
-    if overlay == "mean":
-        return (
-            normalise_map(maps, torch.ones(len(maps), device=maps.device)).mean(0).expand_as(maps)
-        )
-    return maps
-
-
-class IGDataset(TorchDataset[Batch]):
-    """The paper's IG data set: a random view of each picture, overlaid with its attribution map at
-    `probability` (Eqs. 4-6).
-
-    `ds[i]` is one sample, `ds.__getitems__(indices)` a whole batch through the same code; a
-    `DataLoader` takes it with `collate_fn=lambda batch: batch`. Both depend only on (seed, epoch,
-    i). `wanted` names the signals that a method uses.
-
-    `pairing` says whose signals a picture meets: `static` its own, precomputed, the map moved with
-    the picture; `released` those of a `released` cache, the map left where it is; `reshuffled`
-    another picture's, drawn anew each epoch; `same_view` its own, computed by `teacher` on the very
-    view (before the overlay).
-
-    `overlay` says what is laid over the chosen pictures: `map` the picture's attribution map, or a
-    control in its place: `unmoved` the map without the picture's crop and flip, `other` another
-    picture's map, drawn anew each epoch, `phase` the map with scrambled phases, `mean` the mean of
-    all maps, `grey` mid-grey, `mixup` another picture (the label stays).
-    """
-
-    def __init__(
-        self,
-        split: Split,
-        signals: Signals = NO_SIGNALS,
-        *,
-        wanted: Collection[Kind] = (),
-        probability: float = 0.0,
-        padding: int = 4,
-        flip: bool = True,
-        pairing: Pairing = "static",
-        overlay: Overlay = "map",
-        seed: int = 0,
-        device: str = "cpu",
-        teacher: Teacher | None = None,
-        spec: SignalSpec | None = None,
-    ) -> None:
-        self.images, self.labels = split.images.to(device), split.labels.to(device)
-        self.signals = Signals(
-            *(None if signal is None else signal.to(device) for signal in signals)
-        )
-        if self.signals.maps is not None:
-            self.signals = self.signals._replace(maps=_veiling(self.signals.maps, overlay, seed))
-        self.wanted, self.probability, self.padding, self.flip = (
-            set(wanted),
-            probability,
-            padding,
-            flip,
-        )
-        self.pairing, self.overlay = pairing, overlay
-        self.seed, self.device, self.teacher, self.spec = seed, device, teacher, spec
-        self.set_epoch(0)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the epoch's order, views and each picture's `other`.
-
-        Methods that share a seed share every draw.
-        """
-        generator = Generator().manual_seed(100_003 * self.seed + epoch)
-        self.order = torch.randperm(len(self), generator=generator)
-        self.views = draw_views(len(self), self.padding, self.flip, generator).to(self.device)
-        # one cycle through all pictures: nobody meets itself
-        cycle = torch.randperm(len(self), generator=generator).to(self.device)
-        self.other = torch.empty_like(cycle).index_copy(0, cycle, cycle.roll(1))
-        self.partner = (
-            self.other
-            if self.pairing == "reshuffled"
-            else torch.arange(len(self), device=self.device)
-        )
-
-    def __getitem__(self, index: int) -> Batch:
-        images, labels, signals = self.__getitems__([index])
-        return Batch(
-            images[0],
-            labels[0],
-            Signals(*(None if signal is None else signal[0] for signal in signals)),
-        )
-
-    def __getitems__(self, indices: Sequence[int] | Tensor) -> Batch:
-        index = torch.as_tensor(indices, device=self.device)
-        views, labels = self.views[index], self.labels[index]
-        images = crop_flip(self.images[index], views, self.padding) / 255
-        chosen = views.chance < self.probability
-        signals = (
-            self._live(images, labels, chosen)
-            if self.pairing == "same_view"
-            else self._stored(index, views)
-        )
-        veil = self._veil(index, views, signals.maps)
-        if veil is not None:
-            images = torch.where(chosen[:, None, None, None], blend(images, veil), images)
-        return Batch(images, labels, signals)
-
-    def _veil(self, index: Tensor, views: Views, maps: Tensor | None) -> Tensor | None:
-        """What is blended into the chosen ones of a batch, in [0, 1].
-
-        None for a method without overlay.
-        """
-        if self.overlay == "grey":
-            return torch.tensor(0.5, device=self.device)
-        if self.overlay == "mixup":
-            return crop_flip(self.images[self.other[index]], views, self.padding) / 255
-        return None if maps is None else normalise_map(maps, views.exponent)[:, None]
-
-    def _stored(self, index: Tensor, views: Views) -> Signals:
-        rows = self.partner[index]
-        logits, attention, maps = (
-            None if signal is None else signal[rows] for signal in self.signals
-        )
-        if self.signals.maps is not None and self.overlay == "other":
-            maps = self.signals.maps[self.other[index]]
-        if maps is not None and self.pairing != "released" and self.overlay != "unmoved":
-            maps = crop_flip(maps[:, None], views, self.padding)[:, 0]
-        return Signals(logits, attention, maps)
-
-    def _live(self, images: Tensor, labels: Tensor, chosen: Tensor) -> Signals:
-        assert self.teacher is not None, "same_view needs the teacher"
-        assert self.spec is not None, "same_view needs the signals' settings"
-        signals = NO_SIGNALS
-        if self.wanted & {"logits", "attention"}:
-            signals = self.teacher.observe(images, self.spec.attention_index)
-        if "maps" in self.wanted:
-            maps = torch.zeros(len(images), *images.shape[2:], device=images.device)
-            if chosen.any():
-                maps[chosen] = self.teacher.explain(images[chosen], labels[chosen], self.spec)
-            signals = signals._replace(maps=maps)
-        return signals

@@ -13,9 +13,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, O
 
 from kdig import KdigError
 from kdig.core.data import Split
+from kdig.core.dataset import IGDataset
 from kdig.core.losses import DistillationLoss, attention_map
 from kdig.core.networks import AttentionTap, full_precision
-from kdig.core.signals import IGDataset, Signals
+from kdig.core.signals import Signals
 
 
 class Recipe(BaseModel):
@@ -24,7 +25,7 @@ class Recipe(BaseModel):
     The defaults are the paper's: Adam, constant 1e-3, batches of 64, inputs not normalised.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = Field(1e-3, gt=0)
@@ -35,7 +36,6 @@ class Recipe(BaseModel):
     normalise: bool = False
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     bn_momentum: float = Field(0.1, gt=0, le=1)
-    evaluate_every: int = Field(1, ge=1)
 
 
 class Epoch(BaseModel):
@@ -60,13 +60,23 @@ def fit(
     recipe: Recipe,
     *,
     attention: AttentionTap | None = None,
+    every: int = 1,
     name: str = "run",
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> list[Epoch]:
-    """Train `model` in place and return its history. The test set is scored, never used to choose
-    anything.
+    """Train `model` in place and return its history.
+
+    `test` is scored every `every` epochs and after the last one, and never used to choose anything.
 
     Raises `KdigError` with run, epoch and step at the first loss that is not finite.
+
+    >>> digits = load_dataset("digits", image_size=8)
+    >>> recipe = Recipe(epochs=1, batch_size=500)
+    >>> (epoch,) = fit(
+    ...     build("s8", 10, 0.25), IGDataset(digits.train), digits.test, DistillationLoss(), recipe
+    ... )
+    >>> epoch.test_accuracy is not None
+    True
     """
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -92,7 +102,7 @@ def fit(
             train_accuracy=100 * correct / len(dataset),
             seconds=0.0,
         )
-        if epoch % recipe.evaluate_every == 0 or epoch == recipe.epochs:
+        if epoch % every == 0 or epoch == recipe.epochs:
             logits = predict(model, test, device=dataset.device)
             row.test_loss = nn.functional.cross_entropy(logits, test.labels).item()
             row.test_accuracy = accuracy(logits, test.labels)
@@ -183,6 +193,9 @@ def predict(
 ) -> Tensor:
     """Logits (N, K) on the CPU for every picture of `split`, unaugmented, with the model in eval
     mode.
+
+    >>> predict(build("s8", 10, 0.25), load_dataset("digits", image_size=8).test).shape
+    torch.Size([599, 10])
     """
     model.eval()
     rows = (images.to(device) / 255 for images in split.images.split(batch_size))

@@ -13,20 +13,20 @@ from kdig.core.signals import Teacher
 
 @torch.inference_mode()
 def attention_maps(
-    network: Teacher, split: Split, index: int, batch_size: int = 250
+    network: Teacher, split: Split, tap: str, batch_size: int = 250
 ) -> tuple[Tensor, Tensor]:
-    """A of Eq. 2 for every picture, after feature block `index`: (N, P) of unit length, and the
+    """A of Eq. 2 for every picture, at the module `tap`: (N, P) of unit length, and the
     lengths (N,) before scaling.
 
     `network` is any stored network, teacher or student, as `Workspace.load_weights` gives it.
     """
     maps, lengths = [], []
-    with AttentionTap(network.net, index) as tap:
+    with AttentionTap(network.net, tap) as seen:
         for images in split.images.split(batch_size):
             network.model((images / 255).to(network.device, memory_format=torch.channels_last))
-            assert tap.output is not None
-            maps.append(attention_map(tap.output).cpu())
-            lengths.append(tap.output.square().mean(1).flatten(1).norm(dim=1).cpu())
+            assert seen.output is not None
+            maps.append(attention_map(seen.output).cpu())
+            lengths.append(seen.output.square().mean(1).flatten(1).norm(dim=1).cpu())
     return torch.cat(maps), torch.cat(lengths)
 
 

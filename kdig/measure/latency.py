@@ -23,8 +23,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdig import KdigError
-from kdig.core.networks import build
-from kdig.core.runs import exit_with_parent, forkserver, thread_count
+from kdig.core.environment import thread_count
+from kdig.core.networks import build, of_level
+from kdig.core.runs import exit_with_parent, forkserver
 from kdig.core.training import Recipe, make_optimizer
 
 Variant = Literal["plain", "channels_last", "bfloat16", "compiled"]
@@ -70,7 +71,7 @@ def size_table(levels: Sequence[int], image_size: int, width: float, classes: in
     """
     rows = []
     for level in [0, *(level for level in levels if level)]:
-        net = build(level, classes, width)
+        net = build(of_level(level), classes, width)
         rows.append(
             {
                 "level": level,
@@ -295,7 +296,7 @@ def first_passes(
     calls, rows = {}, []
     with thread_count(threads):
         for level in levels:
-            model = build(level, 10, 1.0).to(device)
+            model = build(of_level(level)).to(device)
             calls[level] = forward_call(model, _pictures(model, 1, image_size))
             rows.append({"turn": 1, "level": level, "seconds": _seconds(calls[level])})
         return rows + [

@@ -1,5 +1,5 @@
 """One function a figure: each takes tensors or tables and returns a matplotlib figure; none reads
-or writes files.
+or writes files, and none needs torch unless it is given tensors.
 
 A method has the same colour in every figure, from a palette that colour-blind readers can tell
 apart; what is not a method is drawn in the colours of `SERIES`, which have none of it.
@@ -8,12 +8,12 @@ apart; what is not a method is drawn in the colours of `SERIES`, which have none
 import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
 from matplotlib import pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -23,9 +23,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from kdig.core.methods import LABELS, METHODS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COLOURS = {key: method.colour for key, method in METHODS.items()}
 PAPER = "#555555"
@@ -104,7 +106,7 @@ def _bars(value: ArrayLike, low: ArrayLike, high: ArrayLike, most: float = 100.0
 
 
 def picture_rows(
-    rows: Mapping[str, Tensor], titles: Sequence[str], bars: Mapping[str, str] | None = None
+    rows: Mapping[str, "Tensor"], titles: Sequence[str], bars: Mapping[str, str] | None = None
 ) -> Figure:
     """A grid of pictures: one row per entry of `rows`, (N, 3, H, W) colour or (N, H, W) map; one
     column per title.
@@ -137,7 +139,7 @@ def picture_rows(
     return figure
 
 
-def map_scalings(picture: Tensor, maps: Mapping[str, Tensor]) -> Figure:
+def map_scalings(picture: "Tensor", maps: Mapping[str, "Tensor"]) -> Figure:
     """The form of Figure 4: normalised maps (H, W) of one picture (3, H, W), their overlays, and
     histograms of their values.
     """
@@ -177,7 +179,7 @@ def learning_curves(history: pd.DataFrame, reference: float | None = None) -> Fi
     return figure
 
 
-def completeness(deltas: Mapping[str, Tensor]) -> Figure:
+def completeness(deltas: Mapping[str, "Tensor"]) -> Figure:
     """Histogram of |completeness delta|, relative to |F(x) - F(x')|, on a logarithmic axis.
 
     The median of each as a line.
@@ -196,7 +198,7 @@ def completeness(deltas: Mapping[str, Tensor]) -> Figure:
     return figure
 
 
-def softened(probabilities: Mapping[str, Tensor], classes: Sequence[str]) -> Figure:
+def softened(probabilities: Mapping[str, "Tensor"], classes: Sequence[str]) -> Figure:
     """Class probabilities of one picture at several temperatures, as grouped bars on a logarithmic
     axis.
     """
@@ -266,33 +268,75 @@ def _paper_panel(
     axis.set(xlabel="test accuracy (%)", title="paper (Table 4): mean ± sd, n = 10")
 
 
-def paired_differences(comparison: pd.DataFrame, baseline: str) -> Figure:
-    """Mean difference to the baseline (percentage points) with its 95 % interval.
+def dots(
+    panels: Mapping[str, pd.DataFrame],
+    row: str = "method",
+    dot: str = "method",
+    value: str = "value",
+    lines: Mapping[str, float] | None = None,
+    limits: tuple[float | None, float | None] = (None, None),
+) -> Figure:
+    """Dots with their intervals by row: what Tables 4, 5, 6 and S14 compare, drawn.
 
-    Filled where Holm's p is below 0.05.
+    A panel an entry: label of the x axis -> table. A table has a row for each of its column `row`
+    and in it a dot for each of its column `dot`, at `value`, with an interval from `low` to `high`.
+    A dot is hollow where a column `filled` says no; a column `printed` adds a diamond. `lines`
+    stand upright at a value: dashed with a label, plain without.
     """
-    figure, axis = plt.subplots(figsize=(5.5, 3.2))
-    for row, line in enumerate(comparison.itertuples()):
-        filled = COLOURS[line.method] if line.p_paired_holm < 0.05 else "white"
-        axis.errorbar(
-            line.difference,
-            row,
-            xerr=[[line.difference - line.low], [line.high - line.difference]],
-            fmt="o",
-            ms=6,
-            capsize=3,
-            color=COLOURS[line.method],
-            mfc=filled,
-        )
-    axis.axvline(0, color=PAPER, lw=1, ls="--")
-    names = [LABELS[method] for method in comparison.method]
-    axis.set(
-        yticks=range(len(names)),
-        yticklabels=names,
-        xlabel=f"difference to {LABELS[baseline]} (percentage points)",
+    names = list(dict.fromkeys(next(iter(panels.values()))[row]))
+    crowd = max(table[row].value_counts().max() for table in panels.values())
+    labels = readable(map(_label, names))
+    size = (
+        2 + 0.06 * max(map(len, labels)) + 3.6 * len(panels),
+        (0.3 + 0.06 * crowd) * len(names) + 1.1,
     )
-    axis.set_ylim(len(names) - 0.5, -0.5)
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
+    )
+    for axis, (x_label, table) in zip(axes[0], panels.items()):
+        beside = table.groupby(row, sort=False)[row]
+        shift = beside.cumcount() - (beside.transform("size") - 1) / 2
+        y = table[row].map(names.index).astype(float) + min(0.2, 0.75 / crowd) * shift
+        alone = dot == row or len(set(table[dot])) == 1
+        _dots(axis, table.assign(x=table[value], y=y), dot, alone)
+        for label, x in (lines or {}).items():
+            axis.axvline(x, color=PAPER, lw=1, ls="--" if label else "-", label=label or None)
+        axis.set(xlabel=x_label, xlim=limits, ylim=(len(names) - 0.5, -0.5))
+    axes[0, 0].set(yticks=range(len(names)), yticklabels=labels)
+    keys = dict(zip(*reversed(_handles(*axes[0]))))
+    if keys:
+        figure.legend(
+            keys.values(),
+            keys.keys(),
+            frameon=False,
+            fontsize="small",
+            ncols=min(len(keys), 5),
+            loc="outside upper center",
+        )
+    sns.despine(figure)
     return figure
+
+
+def _dots(axis: Axes, table: pd.DataFrame, dot: str, alone: bool) -> None:
+    """The dots of a panel, at columns `x` and `y`; `alone`: no other in its row, so not named."""
+    called = table[dot].map(_label)
+    for name, (colour, mark) in series(called).items():
+        part, shape = table[called == name], "o" if alone else mark
+        ends = [part.x - part.low, part.high - part.x]
+        label = None if alone else name
+        axis.errorbar(
+            part.x, part.y, xerr=ends, fmt=shape, ms=5.5, capsize=3, color=colour, label=label
+        )
+        if "filled" in part:
+            hollow = part[~part.filled]
+            axis.plot(hollow.x, hollow.y, shape, ms=5.5, color=colour, mfc="white", zorder=3)
+    if "printed" in table:
+        axis.plot(table.printed, table.y, "D", ms=9, mfc="none", mec="black", label="printed")
+
+
+def _label(name: str) -> str:
+    """A method's label, and any other name as it is."""
+    return LABELS.get(name, name)
 
 
 def accuracy_by_epoch(history: pd.DataFrame) -> Figure:
@@ -745,7 +789,7 @@ def raw_and_balanced(summary: pd.DataFrame, networks: pd.DataFrame) -> Figure:
     return figure
 
 
-def cut_offs(picture: Tensor, values: Tensor, cuts: Sequence[float]) -> Figure:
+def cut_offs(picture: "Tensor", values: "Tensor", cuts: Sequence[float]) -> Figure:
     """Figure S3: a picture (3, H, W) in [0, 1], its attribution map (H, W) scaled to [0, 1], and
     the pixels at or above each cut.
 
@@ -759,52 +803,14 @@ def cut_offs(picture: Tensor, values: Tensor, cuts: Sequence[float]) -> Figure:
     figure.colorbar(shown, ax=axes[1], label="attribution, scaled", fraction=0.046)
     axes[0].set_title("picture", fontsize="small")
     axes[1].set_title("map", fontsize="small")
-    below = torch.tensor([0.96, 0.8, 0.9]).view(3, 1, 1)
+    below = picture.new_tensor([0.96, 0.8, 0.9]).view(3, 1, 1)
     for axis, cut in zip(axes[2:], cuts):
         left = scaled >= cut
-        axis.imshow(torch.where(left, picture, below).permute(1, 2, 0))
+        axis.imshow(picture.where(left, below).permute(1, 2, 0))
         axis.set_title(f"≥ {cut:g}: {100 * left.double().mean():.1f} % of pixels", fontsize="small")
     for axis in axes:
         axis.set(xticks=[], yticks=[])
         sns.despine(ax=axis, left=True, bottom=True)
-    return figure
-
-
-def two_readings(table: pd.DataFrame, left: str, right: str) -> Figure:
-    """Two percentages of each `method` side by side; methods keep their rows.
-
-    Columns `left` with its interval `low`, `high`, `right` with `right_low`, `right_high`, and
-    `printed`.
-    """
-    figure, axes = plt.subplots(1, 2, figsize=(9.5, 2.9), sharey=True)
-    for row, line in enumerate(table.to_dict("records")):
-        colour, value = COLOURS[line["method"]], line[left]
-        axes[0].errorbar(
-            value,
-            row,
-            xerr=[[value - line["low"]], [line["high"] - value]],
-            fmt="o",
-            ms=6,
-            capsize=3,
-            color=colour,
-        )
-        span = [[line[right] - line["right_low"]], [line["right_high"] - line[right]]]
-        axes[1].errorbar(line[right], row, xerr=span, fmt="o", ms=6, capsize=3, color=colour)
-        axes[1].plot(
-            line["printed"],
-            row,
-            "D",
-            ms=9,
-            mfc="none",
-            mec="black",
-            label="printed in Table 6" if row == 0 else None,
-        )
-    axes[0].set(
-        yticks=range(len(table)), yticklabels=[LABELS[m] for m in table.method], xlabel=left
-    )
-    axes[1].set(xlabel=right)
-    axes[0].set_ylim(len(table) - 0.5, -0.5)
-    axes[1].legend(frameon=False)
     return figure
 
 
@@ -931,7 +937,7 @@ def banded_curves(table: pd.DataFrame, x_label: str, y_label: str, log: bool = F
 
 
 def attention_rows(
-    rows: Mapping[str, Tensor], titles: Sequence[str], below: Mapping[str, Sequence[float]]
+    rows: Mapping[str, "Tensor"], titles: Sequence[str], below: Mapping[str, Sequence[float]]
 ) -> Figure:
     """Figure S1's form: a row of maps (K, h, w) for each entry, one scale for all, and the values
     of `below` under a row's maps.
@@ -955,87 +961,6 @@ def attention_rows(
     for axis, title in zip(axes[0], readable(titles)):
         axis.set_title(title, fontsize="small")
     figure.colorbar(image, ax=axes, label="attention (unit length)", fraction=0.015, pad=0.01)
-    return figure
-
-
-def class_dots(table: pd.DataFrame, classes: Sequence[str], x_label: str) -> Figure:
-    """A row a class, a dot a method: columns `class`, `method`, `value` and its interval, `low` to
-    `high`, drawn from 0 on.
-    """
-    methods = list(table.method.unique())
-    figure, axis = plt.subplots(figsize=(6.8, 0.42 * len(classes) + 1.0))
-    for place, (method, mark) in enumerate(zip(methods, itertools.cycle(MARKS))):
-        lines = table[table.method == method].set_index("class").loc[list(classes)]
-        rows = np.arange(len(classes)) + 0.13 * (place - (len(methods) - 1) / 2)
-        error = _bars(lines.value, lines.low, lines.high, np.inf)
-        axis.errorbar(
-            lines.value,
-            rows,
-            xerr=error,
-            fmt=mark,
-            ms=4,
-            lw=1,
-            color=COLOURS[method],
-            label=LABELS[method],
-        )
-    axis.set(yticks=range(len(classes)), yticklabels=readable(classes), xlabel=x_label)
-    axis.set_xlim(left=0)
-    axis.invert_yaxis()
-    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
-
-
-def method_dots(table: pd.DataFrame, x_label: str, reference: tuple[str, float]) -> Figure:
-    """A row a method with its `value` and interval, `low` to `high`.
-
-    The `reference` (label, value) as a dashed line.
-    """
-    figure, axis = plt.subplots(figsize=(5.8, 0.35 * len(table) + 1.0))
-    for row, line in enumerate(table.itertuples()):
-        error = [[line.value - line.low], [line.high - line.value]]
-        axis.errorbar(
-            line.value, row, xerr=error, fmt="o", ms=6, capsize=3, color=COLOURS[line.method]
-        )
-    axis.axvline(reference[1], color=PAPER, lw=1, ls="--", label=reference[0])
-    axis.set(
-        yticks=range(len(table)),
-        yticklabels=[LABELS[method] for method in table.method],
-        xlabel=x_label,
-    )
-    axis.set_ylim(len(table) - 0.5, -0.5)
-    axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return figure
-
-
-def arm_differences(table: pd.DataFrame, x_label: str) -> Figure:
-    """A row an `arm`, in it a dot a `method` with its `difference` and interval, `low` to `high`.
-
-    A line at no difference.
-    """
-    arms, methods = list(table.arm.unique()), list(table.method.unique())
-    figure, axis = plt.subplots(figsize=(6.2, 0.22 * len(arms) * (len(methods) + 1) + 1.0))
-    for place, method in enumerate(methods):
-        part = table[table.method == method]
-        rows = [arms.index(arm) + (place - (len(methods) - 1) / 2) * 0.18 for arm in part.arm]
-        error = [part.difference - part.low, part.high - part.difference]
-        axis.errorbar(
-            part.difference,
-            rows,
-            xerr=error,
-            fmt="o",
-            ms=5,
-            capsize=3,
-            color=COLOURS[method],
-            label=LABELS[method],
-        )
-    axis.axvline(0, color=PAPER, lw=1, ls="--")
-    axis.set(
-        yticks=range(len(arms)), yticklabels=arms, xlabel=x_label, ylim=(len(arms) - 0.5, -0.5)
-    )
-    if len(methods) > 1:
-        axis.legend(
-            frameon=False, ncols=min(len(methods), 4), loc="lower center", bbox_to_anchor=(0.5, 1.0)
-        )
     return figure
 
 

@@ -27,11 +27,20 @@ class Estimate(NamedTuple):
     p: float = float("nan")
 
 
+def half_width(sd: float, n: int, confidence: float = 0.95, student: bool = True) -> float:
+    """Half the width of the interval of a mean: by Student's t, or by the normal quantile as Table
+    S8 has it.
+    """
+    upper = 0.5 + confidence / 2
+    quantile = stats.t.ppf(upper, n - 1) if student else stats.norm.ppf(upper)
+    return float(quantile * sd / n**0.5)
+
+
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     """Student's t interval of the mean; (nan, nan) for fewer than two values."""
     if len(values) < 2:
         return float("nan"), float("nan")
-    half = stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * stats.sem(values)
+    half = half_width(float(np.std(values, ddof=1)), len(values), confidence)
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
@@ -275,7 +284,8 @@ def compare(
             warnings.simplefilter(
                 "ignore", RuntimeWarning
             )  # identical runs have no spread; their tests are nan, as they should be
-            paired, welch = stats.ttest_rel(x, base), stats.ttest_ind(x, base, equal_var=False)
+            paired = stats.ttest_rel(x, base)
+            independent = welch(*((part.mean(), part.std(ddof=1), len(part)) for part in (x, base)))
             correlation = np.corrcoef(x, base)[0, 1]
             d = difference.mean() / difference.std(ddof=1)
         rows.append(
@@ -288,8 +298,8 @@ def compare(
                 "d": d,
                 "t_paired": paired.statistic,
                 "p_paired": paired.pvalue,
-                "t_welch": welch.statistic,
-                "p_welch": welch.pvalue,
+                "t_welch": independent["t"],
+                "p_welch": independent["p"],
                 "correlation": correlation,
             }
         )
@@ -297,6 +307,30 @@ def compare(
     for test in ("paired", "welch"):
         result[f"p_{test}_holm"] = holm(result[f"p_{test}"])
     return result
+
+
+def welch(a: tuple[float, float, int], b: tuple[float, float, int]) -> dict[str, float]:
+    """Welch's test and 95 % interval of a - b from (mean, sd, n), as in Table 5, and the
+    pooled-variance t beside it.
+    """
+    (mean_a, sd_a, n_a), (mean_b, sd_b, n_b) = a, b
+    test = stats.ttest_ind_from_stats(mean_a, sd_a, n_a, mean_b, sd_b, n_b, equal_var=False)
+    pooled = stats.ttest_ind_from_stats(mean_a, sd_a, n_a, mean_b, sd_b, n_b)
+    u, v = sd_a**2 / n_a, sd_b**2 / n_b
+    freedom = (u + v) ** 2 / (u**2 / (n_a - 1) + v**2 / (n_b - 1))
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(u + v)
+    difference = mean_a - mean_b
+    values = {
+        "difference": difference,
+        "low": difference - half,
+        "high": difference + half,
+        "t": test.statistic,
+        "df": freedom,
+    }
+    return {
+        name: float(v)
+        for name, v in {**values, "p": test.pvalue, "t_pooled": pooled.statistic}.items()
+    }
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
@@ -357,25 +391,68 @@ def over_rest(
     return {"value": float(difference.mean()), "low": low, "high": high, "n": len(difference)}
 
 
-def exchanged_means(
+def exchanged_p(
     frame: pd.DataFrame,
     value: str,
     by: str = "cell",
     pair: str = "seed",
     draws: int = 10_000,
     seed: int = 0,
-) -> np.ndarray:
-    """(draws, cells): means of the cells after the runs of each `pair` were exchanged at random
-    among them.
+) -> float:
+    """p of the best cell's mean above the mean of all, when the runs of each `pair` are exchanged
+    at random among the cells (Tables S10 to S12).
 
-    When the cells do not differ, these are as likely as the observed means, whatever the
-    distribution of a run.
+    It supposes no distribution of a run. With at most `draws` ways to exchange, all are taken.
     """
-    wide = _wide(frame, by, value, pair).to_numpy()
-    exchanged = np.random.default_rng(seed).permuted(
-        np.broadcast_to(wide, (draws, *wide.shape)), axis=2
+
+    def above(*cells: np.ndarray, axis: int) -> np.ndarray:
+        means = np.mean(cells, axis=axis)
+        # what rounding of sums tells apart is equal
+        return np.asarray((means.max(axis=0) - means.mean(axis=0)).round(9))
+
+    cells = tuple(_wide(frame, by, value, pair).to_numpy().T)
+    return float(
+        stats.permutation_test(
+            cells, above, permutation_type="samples", alternative="greater", vectorized=True,
+            n_resamples=draws, rng=np.random.default_rng(seed),
+        ).pvalue
+    )  # fmt: skip
+
+
+def equal_cells(
+    cells: int, sd: float, best_of: int = 1, draws: int = 20_000, seed: int = 0
+) -> np.ndarray:
+    """(draws, cells): searches whose cells have one true accuracy (Tables S10-S12), set to 0.
+
+    A cell is the best of `best_of` normal runs with standard deviation `sd`. The best of k uniform
+    values is one uniform value to the power 1/k, so that a cell costs one random number.
+    """
+    uniform = np.random.default_rng(seed).random((draws, cells))
+    return np.asarray(sd * stats.norm.ppf(uniform ** (1 / best_of)))
+
+
+def spread(cells: np.ndarray) -> pd.DataFrame:
+    """For each row of `cells`: maximum minus mean, maximum minus second, range and standard
+    deviation (n - 1).
+    """
+    ordered = np.sort(np.atleast_2d(cells), axis=1)
+    return pd.DataFrame(
+        {
+            "max_minus_mean": ordered[:, -1] - ordered.mean(axis=1),
+            "max_minus_second": ordered[:, -1] - ordered[:, -2],
+            "range": ordered[:, -1] - ordered[:, 0],
+            "sd": ordered.std(axis=1, ddof=1),
+        }
     )
-    return np.asarray(exchanged.mean(axis=1))
+
+
+def upper_p(simulated: ArrayLike, observed: float) -> float:
+    """Share of simulated values that reach the observed one.
+
+    The observed one counts as one of them.
+    """
+    values = np.asarray(simulated)
+    return float((1 + np.sum(values >= observed - 1e-12)) / (1 + len(values)))
 
 
 def left_out_score(frame: pd.DataFrame, value: str, by: str = "cell", pair: str = "seed") -> float:
@@ -421,6 +498,16 @@ def pitman_morgan(x: Sequence[float], y: Sequence[float], confidence: float = 0.
         float(ratio * (k + root)),
         float(stats.pearsonr(a + b, a - b).pvalue),
     )
+
+
+def variance_ratio(sd_a: float, n_a: int, sd_b: float, n_b: int) -> Estimate:
+    """Ratio of variances a / b with its 95 % interval and two-sided p by F, which supposes normal
+    runs (Table 5).
+    """
+    ratio, freedom = (sd_a / sd_b) ** 2, (n_a - 1, n_b - 1)
+    p = 2 * min(stats.f.cdf(ratio, *freedom), stats.f.sf(ratio, *freedom))
+    low, high = ratio / stats.f.ppf(0.975, *freedom), ratio / stats.f.ppf(0.025, *freedom)
+    return Estimate(float(ratio), float(low), float(high), float(min(p, 1.0)))
 
 
 def bootstrap_difference(
@@ -476,3 +563,35 @@ def runs_needed(difference: float, sd: float, paired: bool, power: float = 0.8) 
     return 2 + bisect_left(
         range(2, 10**7), power, key=lambda n: float(test.power(difference / sd, n, 0.05))
     )
+
+
+def detectable(sd: float, n: int, power: float = 0.8) -> float:
+    """Smallest difference of two means that a two-sided t test at 0.05 finds with this power, `n`
+    runs each (section 3.5).
+    """
+    return float(sd * TTestIndPower().solve_power(nobs1=n, alpha=0.05, power=power))
+
+
+def pooled_sd(frame: pd.DataFrame, by: str, value: str) -> float:
+    """Standard deviation within the groups `by`, pooled over them (Table 4's released runs)."""
+    return float(smf.ols(f"{value} ~ C({by})", data=frame).fit().scale ** 0.5)
+
+
+def lilliefors_statistic(samples: np.ndarray) -> np.ndarray:
+    """Largest distance of each row's distribution function from the normal one with its mean and sd
+    (Table S7).
+    """
+    scores = stats.zscore(np.atleast_2d(samples), axis=1, ddof=1)
+    return np.asarray(stats.ks_1samp(scores, stats.norm.cdf, method="asymp", axis=1).statistic)
+
+
+def lilliefors_null(n: int, draws: int = 20_000, seed: int = 0) -> np.ndarray:
+    """`lilliefors_statistic` of `draws` normal samples of size `n`: `upper_p` of it is the p of
+    Lilliefors' test (Table S7).
+    """
+    any_sample = np.random.default_rng(seed).normal(size=n)
+    rng = np.random.default_rng(seed)
+    test = stats.goodness_of_fit(
+        stats.norm, any_sample, statistic="ks", n_mc_samples=draws, rng=rng
+    )
+    return np.asarray(test.null_distribution)

@@ -5,11 +5,13 @@ Nothing is computed about our own runs here; their numbers come in as facts, whi
 leave in `outputs/<profile>/facts`.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
 import pandas as pd
+import yaml
 
 VERDICTS = ("reproduced", "not reproduced", "artefact", "inconsistent", "not run")
 # kind of claim -> verdict when its rule is not met. `paper`: its printed numbers, or its networks'
@@ -22,6 +24,7 @@ FAILED = dict.fromkeys(("retest", "released", "result"), "not reproduced") | {
 }
 ALWAYS_DECIDED = ("paper", "retest")
 OTHER_SETTINGS = "not the paper's data and settings, so a demonstration only"
+OTHER_DEVICE = "times from this device cannot decide it"
 
 Rule = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
 # name -> the columns of a fact that it needs, and whether the claim (value, tolerance) is borne out
@@ -85,6 +88,19 @@ def published(name: str) -> pd.DataFrame:
         return pd.read_csv(file)
 
 
+@functools.cache
+def papers_settings(notebook: str) -> Mapping[str, Any]:
+    """The paper's value of every setting that decides a result in `notebook`, by name.
+
+    `kdig/paper/settings.csv` holds them, with the place where each stands. Settings that the paper
+    does not have, but this audit does, are the audit's own for runs at the paper's size.
+    """
+    with (files("kdig.paper") / "settings.csv").open(encoding="utf-8") as file:
+        table = pd.read_csv(file, keep_default_na=False)
+    rows = table[table.notebook.isin(["", notebook])]
+    return {name: yaml.safe_load(value) for name, value in zip(rows.name, rows.value)}
+
+
 def claims() -> pd.DataFrame:
     """Every claim: id, where it stands, what it says, its value, n and unit, the notebook and fact
     that decide it, and the rule.
@@ -97,30 +113,30 @@ def claims() -> pd.DataFrame:
 
 
 def decide(claims: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
-    """`claims` with `verdict`, `ours`, `evidence` and `data`, by rule and from `facts` alone.
+    """`claims` with `verdict`, `ours`, `evidence`, `data` and `item`, by rule and from `facts` alone.
 
     A claim without its fact, or a claim about trained networks whose fact was measured on other
-    data or settings than the paper's, is `not run`; `evidence` says why, in the fact's own `reason`
-    where it has one.
+    data or settings than the paper's, is `not run`; `evidence` says why, in the words of the fact's
+    `why_not_decided`. `item` is the table or figure that shows the fact.
     """
     known = {fact["fact"]: fact for fact in facts.to_dict("records")}
     decided = [_decide(claim, known.get(claim["fact"])) for claim in claims.to_dict("records")]
     return claims.assign(
         **{
             column: [row[column] for row in decided]
-            for column in ("verdict", "ours", "evidence", "data")
+            for column in ("verdict", "ours", "evidence", "data", "item")
         }
     )
 
 
-def verdicts(facts: list[dict[str, Any]], comparable: bool) -> dict[str, str]:
+def verdicts(facts: list[dict[str, Any]], why_not_decided: str) -> dict[str, str]:
     """Fact -> verdict of the first claim that it decides, for a column beside a table.
 
-    A fact's own `comparable` goes first.
+    `why_not_decided` is "" when claims about results can be decided; a fact's own goes first.
     """
-    columns = ["fact", "value", "low", "high", "interval", "n", "p", "comparable", "reason", "data"]
+    columns = ["fact", "value", "low", "high", "interval", "n", "p", "why_not_decided", "data"]
     measured = pd.DataFrame(
-        [{"comparable": comparable, "data": ""} | fact for fact in facts]
+        [{"why_not_decided": why_not_decided, "data": ""} | fact for fact in facts]
     ).reindex(columns=columns)
     table = claims()
     decided = decide(table[table.fact.isin(measured.fact)].drop_duplicates("fact"), measured)
@@ -134,6 +150,7 @@ def _decide(claim: Mapping[str, Any], fact: Mapping[str, Any] | None) -> dict[st
             "ours": None,
             "evidence": "no notebook of this profile has measured it yet",
             "data": "",
+            "item": "",
         }
     needed, rule = RULES[claim["rule"]]
     missing = _why_undecided(claim, fact, needed)
@@ -150,6 +167,7 @@ def _decide(claim: Mapping[str, Any], fact: Mapping[str, Any] | None) -> dict[st
         "ours": ours,
         "evidence": evidence,
         "data": data,
+        "item": fact.get("item", ""),
     }
 
 
@@ -161,14 +179,8 @@ def _why_undecided(
         return "too few runs for the number that the rule needs"
     if claim["kind"] in ALWAYS_DECIDED:
         return ""
-    if not fact["comparable"]:
-        general = (
-            "times from this device cannot decide it"
-            if claim["kind"] == "measurement"
-            else OTHER_SETTINGS
-        )
-        reason = fact.get("reason")
-        return reason if reason and isinstance(reason, str) else general  # nan in a file
+    if fact["why_not_decided"]:
+        return str(fact["why_not_decided"])
     few = pd.notna(claim["n"]) and not fact["n"] >= claim["n"]
     return f"fewer than the {claim['n']:.0f} that this claim needs" if few else ""
 

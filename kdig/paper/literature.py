@@ -6,13 +6,10 @@ is in percentage points, a compression factor is the teacher's number of paramet
 student's.
 """
 
-import copy
-import io
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -36,7 +33,6 @@ PRINTED_IN_S3 = {
 }
 MARKERS = "osD^vP*Xph<"
 COLOURS = [*sns.color_palette("colorblind", 10).as_hex(), "#332288"]
-SVG = "http://www.w3.org/2000/svg"
 
 
 def parameters(text: str) -> tuple[float, float]:
@@ -383,7 +379,7 @@ def figure1(table: pd.DataFrame, averages: Mapping[str, tuple[float, float]]) ->
     rows with a factor.
 
     `averages` gives (printed, recomputed) for `factor` and `accuracy`. Rows with factor zero stand
-    at 1, with hollow markers. Each line's gid is `row-<index>`, for `interactive`.
+    at 1, with hollow markers.
     """
     known, look = table.dropna(subset=["cf"]), looks(table)
     figure, axis = plt.subplots(figsize=(9.5, 5.6), layout="constrained")
@@ -392,15 +388,7 @@ def figure1(table: pd.DataFrame, averages: Mapping[str, tuple[float, float]]) ->
         fill = colour if row.cf > 0 else "white"
         ends = [1, max(row.cf, 1)], [row.teacher_acc, row.distilled_acc]
         axis.plot(
-            *ends,
-            color=colour,
-            marker=marker,
-            ms=6,
-            mfc=fill,
-            markevery=[1],
-            lw=1.3,
-            alpha=0.85,
-            gid=f"row-{row.Index}",
+            *ends, color=colour, marker=marker, ms=6, mfc=fill, markevery=[1], lw=1.3, alpha=0.85
         )
     axis.plot(
         [1] * len(known),
@@ -442,57 +430,6 @@ def figure1(table: pd.DataFrame, averages: Mapping[str, tuple[float, float]]) ->
     return figure
 
 
-def describe(table: pd.DataFrame) -> dict[str, str]:
-    """`row-<index>` -> what a reader sees when hovering over that line of Figure 1."""
-    known = table.dropna(subset=["cf"]).fillna(
-        {"teacher_model": "unnamed teacher", "student_model": "unnamed student"}
-    )
-    return {
-        f"row-{row.Index}": (
-            f"{row.article}, {row.dataset}\n{row.teacher_model} to {row.student_model}\nfactor"
-            f" {row.cf:g} x\nteacher {row.teacher_acc:.2f} %, student {row.distilled_acc:.2f} %"
-            f" ({row.delta:+.2f} points)"
-        )
-        for row in known.itertuples()
-    }
-
-
-def interactive(figure: Figure, titles: Mapping[str, str]) -> str:
-    """`figure` as SVG text whose parts with a gid in `titles` tell their title when hovered over;
-    needs no script.
-
-    Each part gets a wide transparent copy of its line, so that the pointer need not meet the line
-    exactly.
-    """
-    ElementTree.register_namespace("", SVG)
-    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    with io.BytesIO() as file, plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "kdig"}):
-        figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
-        root = ElementTree.fromstring(file.getvalue())
-    style = ElementTree.Element(f"{{{SVG}}}style")
-    style.text = (
-        "g[id^=row-]:hover path { stroke-width: 4 !important } g[id^=row-] path.near {"
-        " stroke-width: 9 !important }"
-    )
-    root.insert(0, style)
-    root.set("style", "max-width: 100%; height: auto")
-    for group in root.iter(f"{{{SVG}}}g"):
-        title = titles.get(group.get("id", ""))
-        if title is not None:
-            _add_title(group, title)
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-def _add_title(group: ElementTree.Element, text: str) -> None:
-    near = copy.deepcopy(group[0])  # the line itself comes before its markers
-    near.set("class", "near")
-    near.set("style", "fill: none; stroke: #000000; stroke-opacity: 0; pointer-events: stroke")
-    group.append(near)
-    title = ElementTree.Element(f"{{{SVG}}}title")
-    title.text = text
-    group.insert(0, title)
-
-
 def scatter(table: pd.DataFrame, delta: str = "delta") -> Figure:
     """Accuracy change over compression factor, one marker a row with a factor.
 
@@ -525,40 +462,4 @@ def scatter(table: pd.DataFrame, delta: str = "delta") -> Figure:
         title="data set",
         fontsize="small",
     )
-    return figure
-
-
-def forest(table: pd.DataFrame, printed: float) -> Figure:
-    """Correlations with their 95 % intervals: one line for each `rows`, one marker for each
-    `measure`; the printed r dashed.
-    """
-    names = list(dict.fromkeys(table["rows"]))
-    figure, axis = plt.subplots(figsize=(8, 0.5 * len(names) + 1.4), layout="constrained")
-    for k, measure in enumerate(MEASURES):
-        part = table[table.measure == measure]
-        place = [names.index(name) + 0.22 * (k - 1) for name in part["rows"]]
-        error = [part.r - part.low, part.high - part.r]
-        axis.errorbar(
-            part.r,
-            place,
-            xerr=error,
-            fmt=MARKERS[k],
-            ms=5,
-            capsize=2,
-            lw=1.2,
-            color=COLOURS[k],
-            label=measure,
-        )
-    axis.axvline(0, color="#555555", lw=1)
-    axis.axvline(printed, color="#b40000", lw=1.2, ls="--", label=f"printed r = {printed}")
-    labels = [f"{name} (n = {table[table['rows'] == name].n.iloc[0]})" for name in names]
-    axis.set(
-        yticks=range(len(names)),
-        yticklabels=labels,
-        xlim=(-1, 1),
-        xlabel="correlation of compression factor and accuracy change",
-    )
-    axis.invert_yaxis()
-    sns.despine(ax=axis)
-    figure.legend(frameon=False, loc="outside upper center", ncols=4, fontsize="small")
     return figure

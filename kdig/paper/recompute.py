@@ -13,52 +13,8 @@ from numpy.typing import ArrayLike
 from scipy import optimize, stats
 from statsmodels.stats._lilliefors import get_lilliefors_table
 from statsmodels.stats.anova import anova_lm
-from statsmodels.stats.power import TTestIndPower
 
-from kdig.measure.stats import Estimate
-
-
-def pooled_sd(frame: pd.DataFrame, by: str, value: str) -> float:
-    """Standard deviation within the groups `by`, pooled over them (Table 4's released runs)."""
-    groups = frame.groupby(by)[value]
-    freedom = groups.count() - 1
-    return float(np.sqrt((groups.var() * freedom).sum() / freedom.sum()))
-
-
-def equal_cells(
-    cells: int, sd: float, best_of: int = 1, draws: int = 20_000, seed: int = 0
-) -> np.ndarray:
-    """(draws, cells): searches whose cells have one true accuracy (Tables S10-S12), set to 0.
-
-    A cell is the best of `best_of` normal runs with standard deviation `sd`. The best of k uniform
-    values is one uniform value to the power 1/k, so that a cell costs one random number.
-    """
-    uniform = np.random.default_rng(seed).random((draws, cells))
-    return np.asarray(sd * stats.norm.ppf(uniform ** (1 / best_of)))
-
-
-def spread(cells: np.ndarray) -> pd.DataFrame:
-    """For each row of `cells`: maximum minus mean, maximum minus second, range and standard
-    deviation (n - 1).
-    """
-    ordered = np.sort(np.atleast_2d(cells), axis=1)
-    return pd.DataFrame(
-        {
-            "max_minus_mean": ordered[:, -1] - ordered.mean(axis=1),
-            "max_minus_second": ordered[:, -1] - ordered[:, -2],
-            "range": ordered[:, -1] - ordered[:, 0],
-            "sd": ordered.std(axis=1, ddof=1),
-        }
-    )
-
-
-def upper_p(simulated: ArrayLike, observed: float) -> float:
-    """Share of simulated values that reach the observed one.
-
-    The observed one counts as one of them.
-    """
-    values = np.asarray(simulated)
-    return float((1 + np.sum(values >= observed - 1e-12)) / (1 + len(values)))
+from kdig.measure.stats import Estimate, equal_cells, upper_p
 
 
 def cell_difference_p(
@@ -207,49 +163,26 @@ def add_hidden(
     return np.asarray(samples[nearest])
 
 
-def lilliefors_statistic(samples: np.ndarray) -> np.ndarray:
-    """Largest distance of each row's distribution function from the normal one with its mean and sd
-    (Table S7).
-    """
-    x = np.sort(np.atleast_2d(samples), axis=1)
-    n = x.shape[1]
-    normal = stats.norm.cdf(
-        (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, ddof=1, keepdims=True)
-    )
-    above, below = np.arange(1, n + 1) / n - normal, normal - np.arange(n) / n
-    return np.asarray(np.maximum(above, below).max(axis=1))
-
-
 def lilliefors_table_p(statistic: float, n: int) -> float:
     """Lilliefors' p from the table of statsmodels, linear between its levels (Table S7)."""
     return float(get_lilliefors_table("norm").prob(statistic, n))
 
 
-def lilliefors_null(n: int, draws: int = 20_000, seed: int = 0) -> np.ndarray:
-    """Statistics of `draws` normal samples of size `n`.
-
-    `upper_p` of it is Lilliefors' p (Table S7).
-    """
-    return lilliefors_statistic(np.random.default_rng(seed).normal(size=(draws, n)))
-
-
-def two_normals(samples: np.ndarray, equal: bool = True, iterations: int = 50) -> pd.DataFrame:
-    """One normal against a mixture of two for each row of `samples` (draws, n), by EM on all rows
-    at once (Figure 6).
+def two_normals(samples: np.ndarray, iterations: int = 50) -> pd.DataFrame:
+    """One normal against a mixture of two of one width for each row of `samples` (draws, n), by EM
+    on all rows at once (Figure 6).
 
     `ratio`: twice the gain in log-likelihood, 0 or more; `share` of the upper component; `low`,
     `high`: the two means; `sd` within the components; `separation`: distance of the means over it;
-    `between`: share of the variance that lies between the means. Unless widths are `equal`, each
-    component has its own, a tenth of the whole sd added in squares, which keeps it from closing in
-    on one value, though not from a narrow group. Every row starts from three splits, and the
-    likeliest end counts (in samples of 60 from one normal, more than 50 steps leave the statistic's
-    upper quantiles as they are, to three digits). The statistic does not depend on location and
-    scale, so that normal samples of the same size give its distribution for any one normal.
+    `between`: share of the variance that lies between the means. Every row starts from three
+    splits, and the likeliest end counts (in samples of 60 from one normal, more than 50 steps leave
+    the statistic's upper quantiles as they are, to three digits). The statistic does not depend on
+    location and scale, so that normal samples of the same size give its distribution for any one
+    normal. scikit-learn's mixture gives the same fit, one row at a time.
     """
     centre, scale = samples.mean(axis=1, keepdims=True), samples.std(axis=1, keepdims=True)
     fits = [
-        _expect_maximise((samples - centre) / scale, cut, equal, iterations)
-        for cut in (0.15, 0.5, 0.85)
+        _expect_maximise((samples - centre) / scale, cut, iterations) for cut in (0.15, 0.5, 0.85)
     ]
     fit = pd.concat(fits, keys=range(len(fits)), names=["start", "row"]).reset_index()
     best = (
@@ -266,7 +199,7 @@ def two_normals(samples: np.ndarray, equal: bool = True, iterations: int = 50) -
     )
 
 
-def _expect_maximise(z: np.ndarray, cut: float, equal: bool, iterations: int) -> pd.DataFrame:
+def _expect_maximise(z: np.ndarray, cut: float, iterations: int) -> pd.DataFrame:
     """`two_normals` of standardised rows from one start: the values above each row's quantile `cut`
     are the upper component.
     """
@@ -275,16 +208,10 @@ def _expect_maximise(z: np.ndarray, cut: float, equal: bool, iterations: int) ->
         belongs = np.stack([1 - member, member])
         weight = belongs.mean(axis=2).clip(1e-9, 1)
         means = (belongs * z).mean(axis=2) / weight
-        squares = (belongs * (z - means[..., None]) ** 2).mean(axis=2)
-        variance = (
-            np.broadcast_to(squares.sum(axis=0), squares.shape)
-            if equal
-            else squares / weight + 0.01
-        )
+        variance = (belongs * (z - means[..., None]) ** 2).mean(axis=2).sum(axis=0)
         # scipy's norm.logpdf checks its arguments anew in each of these steps
-        deviance = (z - means[..., None]) ** 2 / variance[..., None] + np.log(2 * np.pi * variance)[
-            ..., None
-        ]
+        deviance = (z - means[..., None]) ** 2 / variance[:, None]
+        deviance += np.log(2 * np.pi * variance)[:, None]
         logs = np.log(weight)[..., None] - deviance / 2
         total = np.logaddexp(*logs)
         member = np.exp(logs[1] - total)
@@ -298,53 +225,7 @@ def _expect_maximise(z: np.ndarray, cut: float, equal: bool, iterations: int) ->
         "low": ends[0],
         "high": ends[1],
     }
-    return pd.DataFrame(columns | {"sd": np.sqrt(squares.sum(axis=0))})
-
-
-def gap_depth(counts: ArrayLike) -> np.ndarray:
-    """Runs on the thinner side of the deepest empty bin, for each row of bin counts (draws, bins);
-    0 without one (Figure 6).
-    """
-    n = np.atleast_2d(np.asarray(counts, dtype=int))
-    below = n.cumsum(axis=1)
-    return np.asarray(np.where(n == 0, np.minimum(below, below[:, -1:] - below), 0).max(axis=1))
-
-
-def bin_counts(samples: np.ndarray, edges: ArrayLike) -> np.ndarray:
-    """(draws, edges + 1): values of each row below the first edge, between the edges, and from the
-    last edge on (Figure 6).
-    """
-    inner = np.asarray(edges, dtype=float)
-    return np.stack(
-        [
-            np.bincount(np.digitize(row, inner), minlength=len(inner) + 1)
-            for row in np.atleast_2d(samples)
-        ]
-    )
-
-
-def welch(a: tuple[float, float, int], b: tuple[float, float, int]) -> dict[str, float]:
-    """Welch's test and 95 % interval of a - b from (mean, sd, n) (Table 5), and the pooled-variance
-    t beside it.
-    """
-    (mean_a, sd_a, n_a), (mean_b, sd_b, n_b) = a, b
-    test = stats.ttest_ind_from_stats(mean_a, sd_a, n_a, mean_b, sd_b, n_b, equal_var=False)
-    pooled = stats.ttest_ind_from_stats(mean_a, sd_a, n_a, mean_b, sd_b, n_b)
-    u, v = sd_a**2 / n_a, sd_b**2 / n_b
-    freedom = (u + v) ** 2 / (u**2 / (n_a - 1) + v**2 / (n_b - 1))
-    half = stats.t.ppf(0.975, freedom) * np.sqrt(u + v)
-    difference = mean_a - mean_b
-    values = {
-        "difference": difference,
-        "low": difference - half,
-        "high": difference + half,
-        "t": test.statistic,
-        "df": freedom,
-    }
-    return {
-        name: float(v)
-        for name, v in {**values, "p": test.pvalue, "t_pooled": pooled.statistic}.items()
-    }
+    return pd.DataFrame(columns | {"sd": np.sqrt(variance)})
 
 
 def rounded_t(
@@ -360,36 +241,6 @@ def rounded_t(
         error = np.hypot((sd_a - s * sd_unit) / n_a**0.5, (sd_b - s * sd_unit) / n_b**0.5)
         ends.append((mean_a - mean_b + 2 * s * mean_unit) / error)
     return Estimate(float(value), float(min(ends)), float(max(ends)))
-
-
-def variance_ratio(sd_a: float, n_a: int, sd_b: float, n_b: int) -> Estimate:
-    """Ratio of variances a / b with its 95 % interval and two-sided p by F, which supposes normal
-    runs (Table 5).
-    """
-    ratio, freedom = (sd_a / sd_b) ** 2, (n_a - 1, n_b - 1)
-    p = 2 * min(stats.f.cdf(ratio, *freedom), stats.f.sf(ratio, *freedom))
-    low, high = ratio / stats.f.ppf(0.975, *freedom), ratio / stats.f.ppf(0.025, *freedom)
-    return Estimate(float(ratio), float(low), float(high), float(min(p, 1.0)))
-
-
-def half_width(sd: float, n: int, student: bool = False) -> float:
-    """Half the width of the 95 % interval of a mean: normal quantile, or Student's t (Table S8)."""
-    quantile = stats.t.ppf(0.975, n - 1) if student else stats.norm.ppf(0.975)
-    return float(quantile * sd / n**0.5)
-
-
-def detectable(sd: float, n: int, power: float = 0.8) -> float:
-    """Smallest difference of two means that a two-sided t test at 0.05 finds with this power, `n`
-    runs each (section 3.5).
-    """
-    return float(sd * TTestIndPower().solve_power(nobs1=n, alpha=0.05, power=power))
-
-
-def weighted_accuracy(per_class: ArrayLike, weights: ArrayLike) -> float:
-    """Accuracy over all pictures from per-class accuracies and class sizes (Tables 6, S14)."""
-    return float(
-        np.average(np.asarray(per_class, dtype=float), weights=np.asarray(weights, dtype=float))
-    )
 
 
 def stationary_gap(alpha: float, temperature: float, target: float, classes: int = 10) -> float:

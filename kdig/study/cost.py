@@ -5,40 +5,45 @@ calibration.
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 
 from kdig import KdigError
+from kdig.core.environment import cores, thread_count
 from kdig.core.networks import build
-from kdig.core.runs import Run, Workspace, cores, signal_spec, thread_count
-from kdig.core.signals import SignalSpec, Teacher, signal_path
+from kdig.core.run import Run
+from kdig.core.signals import Teacher, signal_path
+from kdig.core.store import Workspace
+from kdig.core.train import signal_spec
 from kdig.measure.latency import training_call
-from kdig.study.experiments import NOTEBOOKS, Experiment, Students, check
-from kdig.study.settings import parameter_values
+from kdig.study.experiments import NOTEBOOKS, Students
+from kdig.study.settings import profile_settings
 
 
-def profile_cost(profile: Path, notebooks: Sequence[str], root: str | None) -> str:
+def profile_cost(profile: str, notebooks: Sequence[str], root: str | None) -> str:
     """One line: how many runs the notebooks of a profile still have to make, and about how long
     they take here.
 
-    Raises `KdigError` for parameters that a notebook does not accept and for missing pictures,
-    before anything has run.
+    Raises `KdigError` for parameters that a notebook does not accept and for missing images, before
+    anything has run.
     """
-    experiments = [_settings(profile, name, root) for name in notebooks if name in NOTEBOOKS]
+    places = {"profile": profile, **({"root": root} if root else {})}
+    experiments = [
+        profile_settings(NOTEBOOKS[name], name, places) for name in notebooks if name in NOTEBOOKS
+    ]
     if not experiments:
-        return f"profile {profile.name}: nothing to train"
+        return f"profile {profile}: nothing to train"
     first = experiments[0]
     workspace = first.workspace
-    known = workspace.result(first.teacher_run())
+    known = workspace.trained(first.teacher_run())
     teacher = known.weights if known else "to be trained"
     runs = {
         run.key: run
         for e in experiments
         for run in [e.teacher_run(), *(e.runs(teacher) if isinstance(e, Students) else [])]
     }
-    todo = [run for run in runs.values() if workspace.result(run) is None]
-    text = f"profile {profile.name}: {len(todo)} of {len(runs)} runs to train"
+    todo = [run for run in runs.values() if workspace.trained(run) is None]
+    text = f"profile {profile}: {len(todo)} of {len(runs)} runs to train"
     if not todo:
         return text
     workers = 1 if first.engine == "inline" else first.workers
@@ -50,12 +55,6 @@ def profile_cost(profile: Path, notebooks: Sequence[str], root: str | None) -> s
         " counted"
     )
     return f"{text}, {epochs:,} epochs, about {duration} here ({workspace.device}; {about})"
-
-
-def _settings(profile: Path, notebook: str, root: str | None) -> Experiment:
-    model = NOTEBOOKS[notebook]
-    values = parameter_values(profile, notebook, model.model_fields)
-    return check(model, values | {"profile": profile.name} | ({"root": root} if root else {}))
 
 
 def estimate(runs: Sequence[Run], workspace: Workspace, workers: int, threads: int) -> float:
@@ -86,45 +85,27 @@ def estimate(runs: Sequence[Run], workspace: Workspace, workers: int, threads: i
     for run in runs:
         data, batch = workspace.dataset(run.dataset, run.image_size), run.recipe.batch_size
         classes, pictures = len(data.classes), run.train_images or len(data.train)
-        count, at_once = (threads, parallel) if run.level else (cores(), 1)
+        count, at_once = (cores(), 1) if run.role == "teacher" else (threads, parallel)
         met = run.share * pictures * run.recipe.epochs
-        total += (
-            met
-            / batch
-            * timed(step_seconds, run, classes, count, run.architecture, run.level, batch)
-            / at_once
-        )
-        if "maps" in run.wanted and run.pairing == "same_view":
-            total += (
-                run.probability
-                * met
-                * timed(_map_seconds, run, classes, count, run.steps)
-                / at_once
-            )
-        elif "maps" in run.wanted and (cache := _cache(run)) not in kept:
+        step = timed(step_seconds, run, classes, count, run.network, batch)
+        total += met / batch * step / at_once
+        if "maps" not in run.wanted:
+            continue
+        if run.signals.pairing == "same_view":
+            each = timed(_map_seconds, run, classes, count, run.signals)
+            total += run.probability * met * each / at_once
+        elif (cache := _cache(run)) not in kept:
             kept.add(cache)
-            total += (
-                0.0
-                if _is_kept(run, workspace)
-                else pictures * timed(_map_seconds, run, classes, cores(), run.steps)
-            )
+            if not _is_kept(run, workspace):
+                total += pictures * timed(_map_seconds, run, classes, cores(), run.signals)
     return total
 
 
 def _cache(run: Run) -> tuple[object, ...]:
     """Runs that agree in this look their maps up in one file."""
-    names = (
-        "dataset",
-        "image_size",
-        "train_images",
-        "width",
-        "teacher",
-        "baseline",
-        "rule",
-        "steps",
-        "output",
-    )
-    return (run.pairing == "released", *(getattr(run, name) for name in names))
+    of_maps = run.signals.model_dump(include=run.signals.of_maps)
+    data = (run.dataset, run.image_size, run.train_images, run.teacher)
+    return (run.signals.pairing == "released", *data, *sorted(of_maps.items()))
 
 
 def _is_kept(run: Run, workspace: Workspace) -> bool:
@@ -140,29 +121,21 @@ def step_seconds(run: Run, classes: int, device: str) -> float:
     """Seconds of one training step of `run`'s network on a batch of noise, median of five after two
     for warming up.
     """
-    net = build(run.level, classes, run.width, run.architecture).to(device)
+    net = build(run.network, classes, run.width).to(device)
     images = torch.rand(run.recipe.batch_size, 3, run.image_size, run.image_size, device=device)
     return _median_seconds(training_call(net, images, run.recipe), warm_up=2, repeats=5)
 
 
 def _map_seconds(run: Run, classes: int, device: str) -> float:
-    teacher = Teacher(build(0, classes, run.width), [0.0] * 3, [1.0] * 3, device)
-    spec = SignalSpec(
-        teacher="",
-        data="",
-        image_size=run.image_size,
-        mean=(0.0,) * 3,
-        std=(1.0,) * 3,
-        steps=run.steps,
-    )
+    """Seconds of one map; the teacher is taken to be the paper's, at the student's width."""
+    teacher = Teacher(build("mobilenet_v2", classes, run.width), [0.0] * 3, [1.0] * 3, device)
     images = torch.rand(8, 3, run.image_size, run.image_size, device=device)
     labels = torch.zeros(8, dtype=torch.int64, device=device)
-    return (
-        _median_seconds(
-            lambda: teacher.explain(images, labels, spec).sum().item(), warm_up=1, repeats=3
-        )
-        / 8
-    )
+
+    def maps() -> float:
+        return teacher.explain(images, labels, run.signals).sum().item()
+
+    return _median_seconds(maps, warm_up=1, repeats=3) / 8
 
 
 def _median_seconds(call: Callable[[], object], warm_up: int, repeats: int) -> float:

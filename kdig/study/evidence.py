@@ -12,12 +12,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from kdig import KdigError
-from kdig.core.networks import Network, build, load_released_checkpoint
-from kdig.core.runs import Run, Workspace, execute
+from kdig.core.networks import build
+from kdig.core.run import Run, Scoring
+from kdig.core.runs import execute
+from kdig.core.store import Workspace
 from kdig.core.training import Recipe
 from kdig.paper.recompute import matching_smoothing, stationary_gap
+from kdig.paper.released import load_released_checkpoint
+from kdig.study.command import exit_code
 from kdig.study.settings import outputs_of, project_root
 
 TRAINING_IMAGES = 10_000
@@ -29,7 +34,8 @@ STRONGEST = max(ALPHAS)
 
 
 # Adam, inputs not normalised
-RECIPE = Recipe(learning_rate=2e-3, schedule="onecycle", epochs=10, evaluate_every=10)
+RECIPE = Recipe(learning_rate=2e-3, schedule="onecycle", epochs=10)
+SCORING = Scoring(every=10)
 
 
 def arms(
@@ -55,7 +61,7 @@ def arms(
                 **common,
                 "alpha": alpha,
                 "temperature": TEMPERATURE,
-                "pairing": pairing,
+                "signals": {"pairing": pairing},
                 "teacher": source,
             }
         )
@@ -71,13 +77,13 @@ def arms(
     return runs | ({f"self-{STRONGEST}": distilled(own, STRONGEST)} if own else {})
 
 
-def initial_network() -> Network:
+def initial_network() -> nn.Module:
     """The untrained teacher: a student of level 2 with initial weights, in eval mode; the same in
     every block.
     """
     with torch.random.fork_rng():
         torch.manual_seed(2**31)
-        return build(2, 10, 1.0).eval()
+        return build("s2").eval()
 
 
 def train_blocks(workspace: Workspace, checkpoint: Path, blocks: int, workers: int) -> None:
@@ -88,8 +94,8 @@ def train_blocks(workspace: Workspace, checkpoint: Path, blocks: int, workers: i
     data = workspace.dataset("cifar10", 32)
     if not data.is_cifar10:
         raise KdigError(f"part B is defined on CIFAR-10, but {workspace.root} holds {data.label}")
-    teacher = workspace.keep(load_released_checkpoint(checkpoint), *NOT_NORMALISED, level=2)
-    untrained = workspace.keep(initial_network(), *NOT_NORMALISED, level=2)
+    teacher = workspace.keep(load_released_checkpoint(checkpoint), *NOT_NORMALISED, "s2")
+    untrained = workspace.keep(initial_network(), *NOT_NORMALISED, "s2")
     for seed in range(blocks):
         first = arms(seed, data.fingerprint, teacher, untrained)
         _train(first.values(), workspace, workers)
@@ -110,7 +116,7 @@ def _train(runs: Iterable[Run], workspace: Workspace, workers: int) -> None:
     missing = sorted(
         (run for run in runs if workspace.record(run) is None), key=lambda run: run.key
     )
-    execute(missing, workspace, "local" if workers > 1 else "inline", workers)
+    execute(missing, workspace, "local" if workers > 1 else "inline", workers, scoring=SCORING)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -130,21 +136,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         workspace = Workspace(outputs_of("evidence").folder, options.root.absolute())
         if (kept := project_root() / "outputs" / "reference" / "evidence").is_dir():
             shutil.copytree(kept, workspace.folder, dirs_exist_ok=True)
         train_blocks(workspace, options.teacher, options.blocks, options.workers)
-    except KdigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(
-            "stopped: what is finished is kept; give the same command again to go on",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

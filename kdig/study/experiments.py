@@ -7,7 +7,7 @@ type, out of range or under an unknown name stops the notebook with one line.
 
 import itertools
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import pandas as pd
 import torch
@@ -15,84 +15,63 @@ from pydantic import Field, model_validator
 from torchvision.models import MobileNetV2
 
 from kdig import KdigError
-from kdig.core.attribution import Baseline, Output, Rule
 from kdig.core.data import CIFAR10_CLASSES, DATASETS, Dataset, Split, check_draw, stratified
-from kdig.core.losses import Reduction
+from kdig.core.environment import cores
 from kdig.core.methods import METHODS
-from kdig.core.networks import (
-    Architecture,
-    build,
-    count_parameters,
-    equal_width,
-    load_released_checkpoint,
-)
-from kdig.core.runs import Engine, Result, Run, Workspace, cores, execute
-from kdig.core.signals import Overlay, Pairing
+from kdig.core.networks import NETWORKS, build, count_parameters, equal_width, of_level
+from kdig.core.run import LEVEL_OF, Run, Scoring, Weights
+from kdig.core.runs import Engine, execute
+from kdig.core.signals import Overlay, Pairing, SignalSettings
+from kdig.core.store import Result, Workspace
 from kdig.core.training import Recipe
 from kdig.measure.latency import Variant
-from kdig.paper import OTHER_SETTINGS, published
+from kdig.paper import OTHER_SETTINGS, papers_settings, published
 from kdig.paper.imagenet import Resize, Source, load_subset, stand_in
 from kdig.paper.recompute import matching_smoothing, stationary_gap
-from kdig.study import settings
-from kdig.study.settings import Settings, located, parameter_values, project_root
+from kdig.paper.released import load_released_checkpoint
+from kdig.study.settings import Free, Nested, Settings, free, located, outputs_of
 
-# parameters that say which runs are made, and where, but not what a run gives
-_FREE = {"root", "download", "device", "engine", "workers", "threads", "seed", "evaluate_every"}
-_FREE |= {
-    "seeds",
-    "methods",
-    "levels",
-    "repetitions",
-    "temperatures",
-    "alphas",
-    "probabilities",
-    "gammas",
-}
-_FREE |= {
-    "latency_batches",
-    "latency_repeats",
-    "latency_threads",
-    "latency_variants",
-    "cold_repeats",
-    "training_batch",
-}
-_FREE |= {"subset_root", "checkpoints", "pairings", "pairing_methods", "overlays", "strong_methods"}
-_FREE |= {"jpeg_qualities", "noise_sds", "blur_sigmas", "contrast_factors", "robustness_images"}
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+def _require_network(parameter: str, name: str) -> None:
+    if name not in NETWORKS:
+        known = ", ".join(NETWORKS)
+        raise ValueError(f"{parameter}: unknown network {name!r}: choose one of {known}")
 
 
 class Experiment(Settings):
-    """Parameters of a notebook that trains, set in `params/<profile>/shared.yaml`: data, teacher,
-    signals, where to compute.
+    """Parameters of a notebook that trains: data, teacher, signals, where to compute.
+
+    Their values stand in section `common` of `params/<profile>.yaml`.
     """
 
-    dataset: str = "digits"
-    root: str = "data"
-    download: bool = False
-    image_size: int = Field(16, ge=8)
-    train_images: int | None = Field(None, ge=10)
-    test_images: int | None = Field(None, ge=10)
-    width: float = Field(0.25, gt=0)
-    padding: int = Field(1, ge=0)
-    flip: bool = False
-    teacher_train_images: int | None = Field(None, ge=10)
-    teacher_epochs: int = Field(8, ge=1)
-    teacher_learning_rate: float = Field(5e-3, gt=0)
-    teacher_optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    teacher_weight_decay: float = Field(0.0, ge=0)
-    bn_momentum: float = Field(0.3, gt=0, le=1)
-    ig_steps: int = Field(50, ge=1)
-    ig_baseline: Baseline = "black"
-    ig_rule: Rule = "gausslegendre"
-    ig_output: Output = "logit"
-    device: str = Field(
+    sections: ClassVar[tuple[str, ...]] = ("common",)
+
+    dataset: str
+    root: Free[str] = "data"
+    download: Free[bool] = False
+    image_size: int = Field(ge=8)
+    train_images: int | None = Field(ge=10)
+    test_images: int | None = Field(ge=10)
+    width: float = Field(gt=0)
+    padding: int = Field(ge=0)
+    flip: bool
+    teacher_network: str
+    teacher_width: float = Field(gt=0)
+    teacher_train_images: int | None = Field(ge=10)
+    teacher_recipe: Annotated[Recipe, Nested("teacher_")]
+    signals: Annotated[SignalSettings, Nested()]
+    device: Free[str] = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="auto, cpu, cuda, or cuda:1 for the second GPU",
     )
-    engine: Engine = "local"
-    workers: int = Field(2, ge=1)
-    threads: int = Field(1, ge=1)
-    seed: int = Field(0, ge=0)
+    engine: Free[Engine] = "local"
+    workers: Free[int] = Field(2, ge=1)
+    threads: Free[int] = Field(1, ge=1)
+    seed: Free[int] = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -100,6 +79,7 @@ class Experiment(Settings):
             raise ValueError(
                 f"unknown data set {self.dataset!r}: choose one of {', '.join(DATASETS)}"
             )
+        _require_network("teacher_network", self.teacher_network)
         return self
 
     @property
@@ -118,7 +98,9 @@ class Experiment(Settings):
                 f"device {self.device!r} asked for, but torch sees {torch.cuda.device_count()}"
                 " GPUs: use 'cpu' or 'auto'"
             )
-        return Workspace(self.outputs.folder, located(self.root), device, self.download)
+        # runs are found by what decides them, so that a notebook with parameters of its own shares
+        folder = outputs_of(self.profile).folder
+        return Workspace(folder, located(self.root), device, self.download)
 
     def data(self) -> Dataset:
         """The data set.
@@ -137,35 +119,30 @@ class Experiment(Settings):
         return data
 
     def _common(self) -> dict[str, Any]:
-        names = ("dataset", "image_size", "test_images", "width", "padding", "flip")
+        names = ("dataset", "image_size", "width", "padding", "flip")
         return {"data": self.data().fingerprint, **{name: getattr(self, name) for name in names}}
 
-    def _papers(self, notebook: str) -> dict[str, Any]:
-        """What `params/paper` gives `notebook`."""
-        return parameter_values(
-            project_root() / "params" / "paper", notebook, type(self).model_fields
-        )
-
     def is_papers(self, notebook: str) -> bool:
-        """Whether data and all settings that decide a result are those of `params/paper`.
+        """Whether data and all settings that decide a result are the paper's.
 
-        Only then claims about it are decided.
+        Only then claims about results are decided. A setting for which `paper/settings.csv` has no
+        value counts as different.
         """
-        wanted, ours = self._papers(notebook), self.model_dump()
-        return self.data().is_cifar10 and all(
-            ours[name] == value for name, value in wanted.items() if name not in _FREE
-        )
+        wanted, ours = papers_settings(notebook), self.flat()
+        decides = ours.keys() - free(type(self))
+        same = all(name in wanted and ours[name] == wanted[name] for name in decides)
+        return self.data().is_cifar10 and same
 
     def holds_papers(self, notebook: str, *names: str) -> bool:
-        """Whether the lists `names` hold every entry that `params/paper` gives them.
+        """Whether the lists `names` hold every entry of the paper's.
 
         `is_papers` lets a list be shorter than the paper's; a claim about a whole list is decided
         by no part of it.
         """
-        wanted = self._papers(notebook)
+        wanted = papers_settings(notebook)
         return all(set(getattr(self, name)) >= set(wanted[name]) for name in names)
 
-    def comparable(self, notebook: str, teacher: Result) -> str:
+    def why_not_decided(self, notebook: str, teacher: Result) -> str:
         """Why no claim about results is decided here; empty when data, settings and teacher are
         like the paper's.
 
@@ -186,55 +163,77 @@ class Experiment(Settings):
         )
 
     def teacher_run(self) -> Run:
-        """The one teacher of this profile: one-cycle learning rate, normalised input."""
-        recipe = Recipe(
-            optimizer=self.teacher_optimizer,
-            learning_rate=self.teacher_learning_rate,
-            schedule="onecycle",
-            normalise=True,
-            weight_decay=self.teacher_weight_decay,
-            epochs=self.teacher_epochs,
-            bn_momentum=self.bn_momentum,
-        )
-        return Run(
-            **self._common(),
-            level=0,
-            train_images=self.teacher_train_images,
-            recipe=recipe,
-            seed=self.seed,
-        )
+        """The one teacher of this profile."""
+        own = {"network": self.teacher_network, "width": self.teacher_width}
+        own |= {"train_images": self.teacher_train_images, "recipe": self.teacher_recipe}
+        return Run(**self._common() | own, role="teacher", seed=self.seed)
+
+    @property
+    def scoring(self) -> Scoring:
+        """What networks are tried on: the test images, after every epoch."""
+        return Scoring(images=self.test_images)
 
     def teacher(self) -> Result:
-        """The teacher's result; it is trained on the first call in a profile, with all CPU cores."""
-        return execute([self.teacher_run()], self.workspace, threads=cores())[0]
+        """The teacher's result; it is trained on the first call in a profile, with all CPU cores.
+
+        It is scored after every epoch, whichever notebook comes first.
+        """
+        scoring = Scoring(images=self.test_images)
+        (result,) = execute([self.teacher_run()], self.workspace, threads=cores(), scoring=scoring)
+        return result
+
+
+# networks of another shape that the student is set beside
+RIVALS = ("mobilenet_v2", "resnet20")
 
 
 class TeacherAndSignals(Experiment):
     """Parameters of `02_teacher_and_signals`."""
 
-    completeness_images: int = Field(200, ge=1)
-    reference_images: int = Field(16, ge=1)
+    completeness_images: int = Field(ge=1)
+    reference_images: int = Field(ge=1)
 
 
 class Students(Experiment):
-    """Parameters of a notebook that trains students, set in `params/<profile>/students.yaml`.
+    """Parameters of a notebook that trains students; Table 3 gives the paper's.
 
-    Table 3 gives the paper's.
+    Their values stand in section `students` of `params/<profile>.yaml`.
     """
 
-    alpha: float = Field(0.01, gt=0, le=1)
-    temperature: float = Field(2.5, gt=0)
-    probability: float = Field(0.1, gt=0, le=1)
-    gamma: float = Field(0.8, gt=0)
-    attention_reduction: Reduction = "sum"
-    pairing: Pairing = "static"
-    epochs: int = Field(100, ge=1)
-    batch_size: int = Field(64, ge=2)
-    learning_rate: float = Field(1e-3, gt=0)
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    schedule: Literal["constant", "cosine", "onecycle"] = "constant"
-    normalise: bool = False
-    evaluate_every: int = Field(1, ge=1)
+    sections: ClassVar[tuple[str, ...]] = ("common", "students")
+
+    network: str
+    weights: Annotated[Weights, Nested()]
+    recipe: Annotated[Recipe, Nested()]
+    evaluate_every: Free[int] = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _taught(self) -> Self:
+        _require_network("network", self.network)
+        overlay, pairing = self.signals.overlay, self.signals.pairing
+        if overlay != "map" and pairing != "static":
+            found = f"overlay {overlay!r} is a control for pairing 'static', not for {pairing!r}"
+            raise ValueError(f"{found}: choose another overlay or pairing")
+        used = {term for name in self.taught for term in METHODS[name].terms}
+        for term in used:
+            if not getattr(self.weights, term.weight):
+                raise ValueError(f"{term.weight} must be above 0: leave a term out by its method")
+        return self
+
+    @property
+    def taught(self) -> list[str]:
+        """The methods of this notebook, whose weights must be above zero."""
+        return [name for name in getattr(self, "methods", METHODS) if name in METHODS]
+
+    @property
+    def level(self) -> int | None:
+        """The compression level of the student (Table S5); None for other networks."""
+        return LEVEL_OF.get(self.network)
+
+    @property
+    def scoring(self) -> Scoring:
+        """What students are tried on: the test images, every `evaluate_every` epochs."""
+        return Scoring(images=self.test_images, every=self.evaluate_every)
 
     @model_validator(mode="after")
     def _lists(self) -> Self:
@@ -252,60 +251,48 @@ class Students(Experiment):
             )
         return self
 
-    def recipe(self, **changes: object) -> Recipe:
-        """How the students of this notebook are trained.
-
-        `changes` sets other fields, or overrides one.
-        """
-        names = (
-            "optimizer",
-            "learning_rate",
-            "schedule",
-            "batch_size",
-            "epochs",
-            "normalise",
-            "bn_momentum",
-            "evaluate_every",
-        )
-        return Recipe(**{**{name: getattr(self, name) for name in names}, **changes})
-
     def student_run(self, method: str, seed: int, teacher: str, **changes: object) -> Run:
-        """The run of `method`: the weights that the method does not use are zero. `teacher` is the
-        hash of its weights.
+        """The run of `method`: the weights that the method does not use are zero.
 
-        `changes` sets any other field of the run, or overrides one, `level` and `alpha` for
-        instance.
+        `teacher` is the hash of its weights. `changes` sets any other field of the run, of its
+        signals, or overrides one, `network` and `alpha` for instance.
         """
-        weights = {name: getattr(self, name) for name in METHODS[method].weights}
-        signals = {
-            name: getattr(self, name) for name in ("temperature", "attention_reduction", "pairing")
-        }
-        signals |= {
-            name: getattr(self, f"ig_{name}") for name in ("baseline", "rule", "steps", "output")
-        }
-        common = {
+        off = dict.fromkeys(METHODS["kd_ig_at"].weights - METHODS[method].weights, 0.0)
+        asked = {name: changes.pop(name) for name in SignalSettings.model_fields if name in changes}
+        fields = {
             **self._common(),
+            **self.weights.model_dump(),
+            **off,
             "train_images": self.train_images,
-            "level": getattr(self, "level", 2),
-            "recipe": self.recipe(),
+            "network": self.network,
+            "signals": self.signals.model_copy(update=asked),
+            "recipe": self.recipe,
+            "teacher": teacher,
+            "seed": seed,
         }
-        return Run(**{**common, **signals, **weights, "teacher": teacher, "seed": seed, **changes})
+        return Run(**fields | changes)
 
     def runs(self, teacher: str) -> list[Run]:
         """Every run of the notebook, for a teacher whose weights have the hash `teacher`."""
         raise NotImplementedError
 
-    def execute(self, runs: Iterable[Run]) -> list[Result]:
-        """The results of `runs` on this profile's engine."""
-        return execute(list(runs), self.workspace, self.engine, self.workers, self.threads)
+    def execute(self, runs: Iterable[Run], scoring: Scoring | None = None) -> list[Result]:
+        """The results of `runs` on this profile's engine, tried as `scoring` says."""
+        return execute(
+            list(runs),
+            self.workspace,
+            self.engine,
+            self.workers,
+            self.threads,
+            scoring or self.scoring,
+        )
 
 
 class Ablation(Students):
     """Parameters of `04_ablation`: Table 4."""
 
-    level: int = Field(2, ge=1, le=8)
-    methods: list[str] = Field(list(METHODS), min_length=1)
-    seeds: list[int] = Field([0, 1, 2], min_length=2)
+    methods: Free[list[str]] = Field(min_length=1)
+    seeds: Free[list[int]] = Field(min_length=2)
 
     def runs(self, teacher: str) -> list[Run]:
         """Every method for every seed."""
@@ -321,33 +308,37 @@ class Search(Students):
     validation pictures.
     """
 
-    level: int = Field(2, ge=1, le=8)
-    temperatures: list[float] = Field([1.5, 2.0, 2.5, 3.0, 4.0], min_length=2)
-    alphas: list[float] = Field(
-        [0.0005, 0.005, 0.01, 0.025, 0.05, 0.075, 0.09, 0.1, 0.25], min_length=2
-    )
-    probabilities: list[float] = Field([0.5, 0.25, 0.2, 0.15, 0.1, 0.09], min_length=2)
-    gammas: list[float] = Field(
-        [0.9, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25, 0.2, 0.1], min_length=2
-    )
-    share: float = Field(0.8, gt=0, lt=1)
-    seeds: list[int] = Field([0, 1], min_length=2)
+    temperatures: Free[list[float]] = Field(min_length=2)
+    alphas: Free[list[float]] = Field(min_length=2)
+    probabilities: Free[list[float]] = Field(min_length=2)
+    gammas: Free[list[float]] = Field(min_length=2)
+    share: float = Field(gt=0, lt=1)
+    seeds: Free[list[int]] = Field(min_length=2)
+
+    # what the cells of a search are tried on
+    validation: ClassVar[Scoring] = Scoring(split="validation")
 
     def cells(self, method: str, teacher: str, **grid: Iterable[float]) -> list[Run]:
-        """The runs of one grid, such as `alpha=[...], temperature=[...]`, for every seed, scored on
-        validation pictures.
+        """The runs of one grid, such as `alpha=[...], temperature=[...]`, for every seed.
+
+        They are trained on a `share` of the training images, so that `search` can try them on the
+        rest.
         """
         cells = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
-        fixed = {"share": self.share, "scored": "validation"}
         return [
-            self.student_run(method, seed, teacher, **fixed, **cell)
+            self.student_run(method, seed, teacher, share=self.share, **cell)
             for cell in cells
             for seed in self.seeds
         ]
 
+    def search(self, runs: Iterable[Run]) -> list[Result]:
+        """The results of `cells`, tried on validation images."""
+        every = self.validation.model_copy(update={"every": self.evaluate_every})
+        return self.execute(runs, every)
+
     def chosen(self, teacher: str, **values: float) -> list[Run]:
         """The student and the three searched methods with the chosen `values`, trained on all
-        training pictures, tested.
+        training images.
         """
         methods = ("student", "kd", "kd_ig", "kd_ig_at")
         used = {
@@ -358,23 +349,20 @@ class Search(Students):
             }
             for method in methods
         }
-        # the test set is scored after the last epoch only
-        recipe = self.recipe(evaluate_every=self.epochs)
         return [
-            self.student_run(method, seed, teacher, recipe=recipe, **used[method])
+            self.student_run(method, seed, teacher, **used[method])
             for seed in self.seeds
             for method in methods
         ]
 
     def split(self) -> pd.DataFrame:
-        """`id` and `part` (training, validation, test) of each picture of the search.
+        """`id` and `part` (training, validation, test) of each image of the search.
 
         One split for all cells and seeds.
         """
-        searched = self.workspace.pictures(
-            self.student_run("student", 0, "", share=self.share, scored="validation")
-        )
-        tested = self.workspace.pictures(self.student_run("student", 0, "")).scored
+        cell, plain = (self.student_run("student", 0, "", share=s) for s in (self.share, 1.0))
+        searched = self.workspace.pictures(cell, self.validation)
+        tested = self.workspace.pictures(plain, self.scoring).scored
         parts = {"training": searched.training, "validation": searched.scored, "test": tested}
         return pd.concat(
             [pd.DataFrame({"id": split.ids, "part": part}) for part, split in parts.items()],
@@ -394,17 +382,15 @@ class Search(Students):
 class Sweep(Students):
     """Parameters of `05_compression`: Table S15 and Figure 5, and the timings of Table S9."""
 
-    levels: list[Annotated[int, Field(ge=1, le=8)]] = Field([1, 2, 3, 4, 5, 6, 7, 8], min_length=2)
-    methods: list[str] = Field(["student", "kd", "ig", "kd_ig"], min_length=1)
-    seeds: list[int] = Field([0, 1], min_length=2)
-    latency_batches: list[Annotated[int, Field(ge=1)]] = Field([1, 64], min_length=1)
-    latency_repeats: int = Field(20, ge=6)
-    latency_threads: int = Field(1, ge=1)
-    latency_variants: list[Variant] = Field(
-        ["plain", "channels_last", "bfloat16", "compiled"], min_length=1
-    )
-    cold_repeats: int = Field(10, ge=6)
-    training_batch: int = Field(64, ge=2)
+    levels: Free[list[Annotated[int, Field(ge=1, le=8)]]] = Field(min_length=2)
+    methods: Free[list[str]] = Field(min_length=1)
+    seeds: Free[list[int]] = Field(min_length=2)
+    latency_batches: Free[list[Count]] = Field(min_length=1)
+    latency_repeats: Free[int] = Field(ge=6)
+    latency_threads: Free[int] = Field(ge=1)
+    latency_variants: Free[list[Variant]] = Field(min_length=1)
+    cold_repeats: Free[int] = Field(ge=6)
+    training_batch: Free[int] = Field(ge=2)
 
     @model_validator(mode="after")
     def _plain(self) -> Self:
@@ -416,7 +402,8 @@ class Sweep(Students):
         """Every method at every level for every seed."""
         cells = itertools.product(self.levels, self.seeds, self.methods)
         return [
-            self.student_run(method, seed, teacher, level=level) for level, seed, method in cells
+            self.student_run(method, seed, teacher, network=of_level(level))
+            for level, seed, method in cells
         ]
 
 
@@ -426,10 +413,9 @@ class MonteCarlo(Students):
     Run i of every method has subset i, initial weights i and order i.
     """
 
-    level: int = Field(2, ge=1, le=8)
-    methods: list[str] = Field(["student", "kd", "kd_ig", "kd_ig_at"], min_length=1)
-    share: float = Field(0.8, gt=0, lt=1)
-    repetitions: int = Field(10, ge=4)  # Lilliefors' test needs four
+    methods: Free[list[str]] = Field(min_length=1)
+    share: float = Field(gt=0, lt=1)
+    repetitions: Free[int] = Field(ge=4)  # Lilliefors' test needs four
 
     def runs(self, teacher: str) -> list[Run]:
         """Every method on every subset."""
@@ -448,10 +434,9 @@ class ImageNetSubset(Ablation):
     released, tried on the same pictures at 32 x 32.
     """
 
-    methods: list[str] = Field(["student", "kd", "ig", "kd_ig", "kd_ig_at"], min_length=1)
-    subset_root: str | None = None
-    resize: Resize = "crop"
-    checkpoints: list[str] = Field([])
+    subset_root: Free[str | None] = None
+    resize: Resize
+    checkpoints: Free[list[str]]
 
     @model_validator(mode="after")
     def _pictures(self) -> Self:
@@ -494,8 +479,6 @@ class ImageNetSubset(Ablation):
 class AttentionMaps(Ablation):
     """Parameters of `08_attention_maps`: Figure S1. Its runs are those of the ablation."""
 
-    methods: list[str] = Field(["student", "at", "kd_at", "ig_at", "kd_ig_at"], min_length=1)
-
 
 class Released(Ablation):
     """What the two notebooks about the released code share: the ablation's runs, and the students
@@ -504,7 +487,7 @@ class Released(Ablation):
     `checkpoints` are files of these students, tried on CIFAR-10's test pictures at 32 x 32.
     """
 
-    checkpoints: list[str] = Field([])
+    checkpoints: Free[list[str]]
 
     @model_validator(mode="after")
     def _cifar10(self) -> Self:
@@ -535,13 +518,11 @@ class ReleasedResults(Released):
     Figure 6.
     """
 
-    jpeg_qualities: list[Annotated[int, Field(ge=1, le=95)]] = Field(
-        [95, 85, 75, 60, 40, 20], min_length=1
-    )
-    noise_sds: list[Annotated[float, Field(gt=0)]] = Field([4.0, 8.0, 16.0, 32.0], min_length=1)
-    blur_sigmas: list[Annotated[float, Field(gt=0)]] = Field([0.5, 0.75, 1.0, 1.5], min_length=1)
-    contrast_factors: list[Annotated[float, Field(gt=0)]] = Field([0.75, 0.5, 0.25], min_length=1)
-    robustness_images: int | None = Field(None, ge=10)
+    jpeg_qualities: Free[list[Annotated[int, Field(ge=1, le=95)]]] = Field(min_length=1)
+    noise_sds: Free[list[Positive]] = Field(min_length=1)
+    blur_sigmas: Free[list[Positive]] = Field(min_length=1)
+    contrast_factors: Free[list[Positive]] = Field(min_length=1)
+    robustness_images: Free[int | None] = Field(ge=10)
 
     def damaged(self) -> Split:
         """The test images that are made worse.
@@ -563,18 +544,16 @@ class ReleasedResults(Released):
 class ReleasedCode(Released):
     """Parameters of `09_released_code`: pairings, overlay controls, recipes and rivals."""
 
-    pairings: list[Pairing] = Field(["static", "same_view", "released", "reshuffled"], min_length=2)
-    pairing_methods: list[str] = Field(["kd", "ig", "at", "kd_ig"], min_length=1)
-    overlays: list[Overlay] = Field(
-        ["map", "unmoved", "other", "phase", "mean", "grey", "mixup"], min_length=2
-    )
-    overlay_probability: float = Field(0.1, gt=0, le=1)
-    strong_methods: list[str] = Field(["student", "kd", "kd_ig"], min_length=2)
-    strong_optimizer: Literal["adam", "adamw", "sgd"] = "sgd"
-    strong_learning_rate: float = Field(0.1, gt=0)
-    strong_schedule: Literal["constant", "cosine", "onecycle"] = "onecycle"
-    strong_weight_decay: float = Field(5e-4, ge=0)
-    strong_label_smoothing: float = Field(0.0, ge=0, lt=1)
+    pairings: Free[list[Pairing]] = Field(min_length=2)
+    pairing_methods: Free[list[str]] = Field(min_length=1)
+    overlays: Free[list[Overlay]] = Field(min_length=2)
+    overlay_probability: float = Field(gt=0, le=1)
+    strong_methods: Free[list[str]] = Field(min_length=2)
+    strong_optimizer: Literal["adam", "adamw", "sgd"]
+    strong_learning_rate: float = Field(gt=0)
+    strong_schedule: Literal["constant", "cosine", "onecycle"]
+    strong_weight_decay: float = Field(ge=0)
+    strong_label_smoothing: float = Field(ge=0, lt=1)
 
     @model_validator(mode="after")
     def _arms(self) -> Self:
@@ -601,7 +580,7 @@ class ReleasedCode(Released):
 
     def smoothed(self, smoothing: float) -> list[Run]:
         """The plain student with label smoothing."""
-        recipe = self.recipe(label_smoothing=smoothing)
+        recipe = self.recipe.model_copy(update={"label_smoothing": smoothing})
         return [self.student_run("student", seed, "", recipe=recipe) for seed in self.seeds]
 
     def overlaid(self, teacher: str) -> list[Run]:
@@ -622,9 +601,8 @@ class ReleasedCode(Released):
         The rest as the paper's recipe here.
         """
         names = ("optimizer", "learning_rate", "schedule", "weight_decay", "label_smoothing")
-        return self.recipe(
-            normalise=True, **{name: getattr(self, f"strong_{name}") for name in names}
-        )
+        strong = {name: getattr(self, f"strong_{name}") for name in names}
+        return self.recipe.model_copy(update={"normalise": True, **strong})
 
     def strong(self, teacher: str) -> list[Run]:
         """The student and methods trained with the strong recipe."""
@@ -635,22 +613,16 @@ class ReleasedCode(Released):
         ]
 
     def rivals(self) -> list[Run]:
-        """Plain networks with as many parameters as the student, by width.
-
-        Trained with the strong recipe.
+        """Plain networks with as many parameters as the student, by width; trained with the strong
+        recipe.
         """
-        classes = len(self.data().classes)
-        parameters = count_parameters(build(self.level, classes, self.width))
-        widths = {
-            name: equal_width(name, parameters, classes)
-            for name in get_args(Architecture)
-            if name != "paper"
-        }
-        cells = itertools.product(widths.items(), self.seeds)
-        recipe = self.strong_recipe()
+        classes, recipe = len(self.data().classes), self.strong_recipe()
+        parameters = count_parameters(build(self.network, classes, self.width))
+        widths = {name: equal_width(name, parameters, classes) for name in RIVALS}
         return [
-            self.student_run("student", seed, "", architecture=name, width=width, recipe=recipe)
-            for (name, width), seed in cells
+            self.student_run("student", seed, "", network=name, width=width, recipe=recipe)
+            for name, width in widths.items()
+            for seed in self.seeds
         ]
 
     def runs(self, teacher: str) -> list[Run]:
@@ -669,7 +641,7 @@ class ReleasedCode(Released):
         logits does.
         """
         classes = len(self.data().classes)
-        gap = stationary_gap(self.alpha, self.temperature, 1 / classes, classes)
+        gap = stationary_gap(self.weights.alpha, self.weights.temperature, 1 / classes, classes)
         return round(matching_smoothing(gap, classes), 4)
 
 
@@ -706,14 +678,3 @@ NOTEBOOKS: dict[str, type[Experiment]] = {
     "09_released_code": ReleasedCode,
     "09_released_results": ReleasedResults,
 }
-
-
-M = TypeVar("M", bound=Settings)
-
-
-def check(model: type[M], namespace: dict[str, Any]) -> M:
-    """`kdig.study.settings.check`, which see, for a notebook of this table: a profile in `params/`
-    must have its own values.
-    """
-    notebook = next((name for name, accepted in NOTEBOOKS.items() if accepted is model), "")
-    return settings.check(model, namespace, notebook)

@@ -16,12 +16,15 @@ from matplotlib.figure import Figure
 
 from kdig.core.files import atomic_write, reading
 
+Facts = list[dict[str, object]]
+
 FACT = ["fact", "value", "low", "high", "interval", "n", "p"]
+COLUMNS = [*FACT, "item", "notebook", "data", "why_not_decided"]
+# what is said of facts in files that earlier versions wrote
+EARLIER = "an earlier version of kdig wrote this: run the notebook again"
 
 
-def as_facts(
-    table: pd.DataFrame, prefix: str, by: str, columns: dict[str, str]
-) -> list[dict[str, object]]:
+def as_facts(table: pd.DataFrame, prefix: str, by: str, columns: dict[str, str]) -> Facts:
     """Facts `<prefix>_<row's by><suffix>` from each row of `table`; `columns` maps suffix to value
     column.
 
@@ -50,18 +53,27 @@ def _as_html(caption: str) -> str:
 
 
 class Outputs:
-    """One profile's output folder."""
+    """One profile's output folder.
+
+    A table or figure is written together with the facts that it shows. They are noted here until
+    `facts` writes those of the whole notebook.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # (table or figure, its name) -> its facts; a cell that is run again replaces its own
+        self._shown: dict[tuple[str, str], Facts] = {}
 
-    def table(self, data: pd.DataFrame, name: str, caption: str) -> pd.DataFrame:
-        """Write `tables/<name>.csv` and its caption, and return `data`, which a cell can end in to
-        show both.
+    def table(
+        self, data: pd.DataFrame, name: str, caption: str, facts: Facts | None = None
+    ) -> pd.DataFrame:
+        """Write `tables/<name>.csv` and its caption, note the `facts` that it shows, and return
+        `data`, which a cell can end in to show both.
 
         The file has a header always, without which it could not be read: a frame without columns
         gets `(empty)`.
         """
+        self._shown["table", name] = list(facts or [])
         written = data if len(data.columns) else pd.DataFrame(columns=["(empty)"])
         atomic_write(
             self.folder / "tables" / f"{name}.csv", lambda part: written.to_csv(part, index=False)
@@ -74,11 +86,13 @@ class Outputs:
         shown.attrs["caption"] = caption
         return shown
 
-    def figure(self, figure: Figure, name: str, caption: str) -> None:
-        """Write `figures/<name>.png` and `.svg` with the caption beside them.
+    def figure(self, figure: Figure, name: str, caption: str, facts: Facts | None = None) -> None:
+        """Write `figures/<name>.png` and `.svg` with the caption beside them, and note the `facts`
+        that the figure shows.
 
         In a notebook, show the figure over its caption.
         """
+        self._shown["figure", name] = list(facts or [])
         for kind in ("png", "svg"):
             path = self.folder / "figures" / f"{name}.{kind}"
             atomic_write(path, lambda part: figure.savefig(part, dpi=110, bbox_inches="tight"))
@@ -90,31 +104,33 @@ class Outputs:
         if get_ipython() is not None:
             display(figure, HTML(_as_html(caption)))
 
-    def facts(
-        self,
-        notebook: str,
-        data: str,
-        comparable: bool,
-        rows: list[dict[str, object]],
-        reason: str | None = None,
-    ) -> pd.DataFrame:
-        """Write `facts/<notebook>.csv`, the measured side of the claims.
+    def split(self, parts: pd.DataFrame, name: str) -> None:
+        """Write `splits/<name>.csv`: which images (`id`) lie in which `part` of the data."""
+        path = self.folder / "splits" / f"{name}.csv"
+        atomic_write(path, lambda part: parts.to_csv(part, index=False))
 
-        Each row has `fact` and `value`, and where it applies `low`, `high`, `n`, `p`, and
-        `interval`, which names what `low` and `high` are (a 95 % interval if it is left out).
-        `data` says what was measured on, `comparable` whether data and settings are the paper's, so
-        that a claim about its results can be decided, and `reason`, in words, why not; a row that
-        was measured on something else has its own `data`, and its own `comparable` and `reason`.
+    def facts(
+        self, notebook: str, data: str, why_not_decided: str, rows: Facts | None = None
+    ) -> pd.DataFrame:
+        """Write `facts/<notebook>.csv`, the measured side of the claims: the facts of every table
+        and figure so far, and `rows`, which none shows.
+
+        Each has `fact` and `value`, and where it applies `low`, `high`, `n`, `p`, and `interval`,
+        which names what `low` and `high` are (a 95 % interval if it is left out). `item` is the
+        table or figure. `data` says what was measured on, and `why_not_decided`, in words, what
+        keeps claims about results undecided: "" when data and settings are the paper's. A fact
+        that was measured on something else has its own `data`, and its own `why_not_decided`.
+
+        The file is replaced as a whole, so nothing stays of a notebook that was run before. Raises
+        `ValueError` for a fact that is given twice.
         """
-        common = {"data": data, "comparable": comparable, "reason": reason or None}
-        own = {
-            "data": data,
-            "reason": None,
-        }  # why the others are not comparable says nothing about a row that has its own say
-        facts = pd.DataFrame(
-            [(own if "comparable" in row else common) | row for row in rows]
-        ).reindex(columns=[*FACT, *common])
-        facts.insert(len(FACT), "notebook", notebook)
+        common = {"data": data, "why_not_decided": why_not_decided, "item": ""}
+        shown = [{"item": item} | row for (_, item), some in self._shown.items() for row in some]
+        facts = pd.DataFrame([common | row for row in [*shown, *(rows or [])]])
+        facts = facts.assign(notebook=notebook).reindex(columns=COLUMNS)
+        if facts.fact.duplicated().any():
+            twice = ", ".join(sorted(set(facts.fact[facts.fact.duplicated()])))
+            raise ValueError(f"facts are given twice: {twice}")
         facts["interval"] = (
             facts["interval"].astype(object).where(facts["interval"].notna(), "95 % interval")
         )
@@ -128,13 +144,8 @@ class Outputs:
 
         Raises `KdigError` for a file that cannot be read.
         """
-        found = [read_table(path) for path in sorted((self.folder / "facts").glob("*.csv"))]
-        columns = [*FACT, "notebook", "data", "comparable", "reason"]
-        return (
-            pd.concat(found, ignore_index=True).reindex(columns=columns)
-            if found
-            else pd.DataFrame(columns=columns)
-        )
+        found = [_read_facts(path) for path in sorted((self.folder / "facts").glob("*.csv"))]
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
 
     def note_run(self, notebook: str, **values: object) -> None:
         """Write `executed/<notebook>.json`, last of all: the notebook's run is complete."""
@@ -166,6 +177,15 @@ def read_table(path: Path) -> pd.DataFrame:
     """The CSV file at `path`. Raises `KdigError` when it cannot be read."""
     with reading(path, WRITE_AGAIN):
         return pd.read_csv(path)
+
+
+def _read_facts(path: Path) -> pd.DataFrame:
+    """A file of facts. Those of an earlier version decide no claim about results."""
+    facts = read_table(path)
+    missing = {"item": "", "why_not_decided": EARLIER}
+    for name, default in missing.items():
+        facts[name] = facts[name].astype(object).fillna("") if name in facts else default
+    return facts.reindex(columns=COLUMNS)
 
 
 def read_caption(path: Path) -> str:

@@ -2,11 +2,11 @@
 measured.
 """
 
+import ast
 import base64
-import functools
 import json
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,7 @@ def build_report(outputs: Outputs, profile: str) -> Path:
     """
     decided = decide(claims(), outputs.all_facts())
     places = _places(outputs.folder)
-    decided["links"] = [
-        places.get(shown_in(fact) or "", []) if data else []
-        for fact, data in zip(decided.fact, decided.data)
-    ]
+    decided["links"] = [places.get(item, []) for item in decided["item"]]
     tables = _tables(outputs.folder)
     page = _template().render(
         profile=profile,
@@ -93,18 +90,6 @@ def _quantity(value: float, claim: Mapping[str, Any], printed: bool = False) -> 
     return _number(value) + {"%": "%", "x": "x", "year": ""}.get(unit, f" {unit}").rstrip()
 
 
-def shown_in(fact: str) -> str | None:
-    """The table or figure of our outputs that shows `fact`, by the first pattern of
-    `published/evidence.csv` that it matches.
-    """
-    return next((item for pattern, item in _patterns() if fnmatchcase(fact, pattern)), None)
-
-
-@functools.cache
-def _patterns() -> list[tuple[str, str]]:
-    return list(published("evidence").itertuples(index=False, name=None))
-
-
 def _places(folder: Path) -> dict[str, list[tuple[str, str]]]:
     """(text, link) of every table and figure: in the report, and the cell of the executed notebook
     that makes it.
@@ -115,13 +100,27 @@ def _places(folder: Path) -> dict[str, list[tuple[str, str]]]:
             places.setdefault(path.stem, []).append((f"{kind} {path.stem}", f"#{kind}-{path.stem}"))
     for notebook in _executed(folder):
         for cell in _cells(folder / "executed" / f"{notebook}.ipynb"):
-            for item in (
-                name for name in places if cell.cell_type == "code" and f'"{name}"' in cell.source
-            ):
-                places[item].append(
-                    (f"cell {cell.id} of {notebook}", f"executed/{notebook}.html#cell-id={cell.id}")
-                )
+            place = (f"cell {cell.id} of {notebook}", f"executed/{notebook}.html#cell-id={cell.id}")
+            for item in written_by(cell.source) & set(places) if cell.cell_type == "code" else ():
+                places[item].append(place)
     return places
+
+
+def written_by(source: str) -> set[str]:
+    """The tables and figures that a cell writes: `name` of each `out.table(..., name, ...)` and
+    `out.figure(..., name, ...)`.
+    """
+    with suppress(SyntaxError):
+        return {
+            given.value
+            for call in ast.walk(ast.parse(source))
+            if isinstance(call, ast.Call)
+            and isinstance(call.func, ast.Attribute)
+            and call.func.attr in ("table", "figure")
+            for given in call.args[1:2]
+            if isinstance(given, ast.Constant) and isinstance(given.value, str)
+        }
+    return set()  # such as a cell with a line magic
 
 
 def _executed(folder: Path) -> dict[str, dict[str, Any]]:

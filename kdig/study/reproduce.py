@@ -5,32 +5,48 @@ report comes last.
 """
 
 import argparse
+import functools
 import hashlib
+import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import nbformat
-import papermill
-from nbconvert import HTMLExporter
 
 from kdig import KdigError
+from kdig.core.environment import cores
 from kdig.core.files import alone, atomic_write
-from kdig.study.cost import profile_cost
+from kdig.study.command import exit_code
+from kdig.study.depends import dependencies
 from kdig.study.outputs import Outputs
 from kdig.study.report import build_report
-from kdig.study.settings import ALLOCATOR, located, outputs_of, parameter_files, project_root
+from kdig.study.settings import (
+    ALLOCATOR,
+    brief,
+    located,
+    notebooks,
+    outputs_of,
+    profile_path,
+    project_root,
+    sections_of,
+    trains,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code: 0 when every notebook ran and the report is written."""
     parser = argparse.ArgumentParser(prog="python -m kdig", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--profile", default="demo", help="a folder of params/: demo, lite, paper or your own"
+        "--profile", default="demo", help="a file of params/: demo, lite, paper or your own"
     )
     parser.add_argument(
         "--root",
@@ -43,18 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     # kill stops the notebook, too, as Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        reproduce(options.profile, options.root, options.only)
-    except KdigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(
-            "stopped: what is finished is kept; give the same command again to go on",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
+    return exit_code(lambda: reproduce(options.profile, options.root, options.only))
 
 
 def reproduce(profile: str, root: str | None, only: str | None) -> None:
@@ -63,43 +68,80 @@ def reproduce(profile: str, root: str | None, only: str | None) -> None:
 
     Raises `KdigError` for an unknown profile or notebook, and when a notebook fails.
     """
-    project = project_root()
-    folder = project / "params" / profile
-    if not folder.is_dir():
-        known = ", ".join(
-            sorted(path.name for path in (project / "params").iterdir() if path.is_dir())
-        )
-        raise KdigError(f"no profile {profile!r}: params/ has {known}")
-    notebooks = sorted((project / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    names = [path.stem for path in notebooks]
+    profile_path(profile)
+    names = [path.stem for path in notebooks()]
     if only and only not in names:
         raise KdigError(f"no notebook {only!r}: choose one of {', '.join(names)}")
-    chosen = [path for path in notebooks if only is None or path.stem in (only, "99_claims")]
+    chosen = [path for path in notebooks() if only is None or path.stem in (only, "99_claims")]
     outputs = outputs_of(profile)
-    todo = [path.stem for path in chosen if not _plan(path, folder, root, outputs)[2]]
-    print(profile_cost(folder, todo, root), flush=True)
-    for path in chosen:
-        run_notebook(path, folder, root, outputs)
+    todo = [path.stem for path in chosen if plan(path, profile, root, outputs).why]
+    if todo:
+        from kdig.study.cost import profile_cost  # torch takes seconds
+
+        print(profile_cost(profile, todo, root), flush=True)
+    for group in _side_by_side(chosen):
+        share = max(1, cores() // min(len(group), _AT_ONCE))
+        run = functools.partial(
+            run_notebook, profile=profile, root=root, outputs=outputs, share=share
+        )
+        _run_group(group, run)
     print(f"report: {build_report(outputs, profile)}", flush=True)
 
 
-def papermill_command(notebook: Path, params: Path, root: str | None, output: Path) -> list[str]:
+# notebooks at once: while one starts its kernel or draws, another trains
+_AT_ONCE = 2
+_running: set[subprocess.Popen[str]] = set()
+
+
+def _side_by_side(paths: Sequence[Path]) -> list[list[Path]]:
+    """Notebooks in groups whose members may run at once, in their order.
+
+    One that measures times says in its metadata that it runs alone; the claims come after all
+    others.
+    """
+    groups: list[list[Path]] = [[]]
+    for path in paths:
+        if path.stem.startswith("99") or _said(path, "alone"):
+            groups += [[path], []]
+        else:
+            groups[-1].append(path)
+    return [group for group in groups if group]
+
+
+def _said(notebook: Path, name: str) -> Any:
+    """What a notebook says of itself under `kdig` in its metadata."""
+    return nbformat.read(notebook, as_version=4).metadata.get("kdig", {}).get(name)
+
+
+def _run_group(group: Sequence[Path], run: Callable[[Path], None]) -> None:
+    """Call `run` for every notebook, a few at once; no more are begun after one has failed."""
+    with futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+        given = [pool.submit(run, path) for path in group]
+        try:
+            for done in futures.as_completed(given):
+                done.result()
+        except KdigError:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(_running):
+                process.kill()
+            raise
+
+
+def papermill_command(notebook: Path, profile: str, root: str | None, output: Path) -> list[str]:
     """The plain papermill command for one notebook.
 
     Paths below the working directory are relative, so that it can be passed on.
     """
-    accepted = papermill.inspect_notebook(str(notebook))
     here = Path.cwd()
-    files = [_within(here, file) for file in parameter_files(params, notebook.stem, accepted)]
     options = ["-k", "python3", "--no-progress-bar", "--stdout-file", "-"]
     command = ["papermill", _within(here, notebook), _within(here, output), *options]
-    command += [text for file in files for text in ("-f", file)] + ["-r", "profile", params.name]
+    command += ["-r", "profile", profile]
     # notebooks take a relative root from the project's folder
-    return command + (
-        ["-r", "root", _within(project_root(), located(root))]
-        if root and "root" in accepted
-        else []
-    )
+    place = ["-r", "root", _within(project_root(), located(root))] if root else []
+    return command + (place if trains(notebook) else [])
 
 
 def _within(folder: Path, path: Path) -> str:
@@ -107,52 +149,70 @@ def _within(folder: Path, path: Path) -> str:
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
-def run_notebook(notebook: Path, params: Path, root: str | None, outputs: Outputs) -> None:
+def run_notebook(
+    notebook: Path, profile: str, root: str | None, outputs: Outputs, share: int | None = None
+) -> None:
     """Execute one notebook with papermill in a process of its own, and convert it to HTML.
 
-    A notebook that has run with the same source, parameters and code is not run again. Of two
+    A notebook that has run with what it depends on as it is now is not run again; one line says
+    why it is run or kept. `share` is the number of CPU cores that it may use (None: all). Of two
     processes that run a profile, one executes a notebook and the other waits for it. Raises
     `KdigError` when it fails, which says where the traceback is.
     """
     executed = outputs.folder / "executed" / notebook.name
     done = executed.with_suffix(".json")
     with alone(executed.with_suffix(".lock"), notebook.stem):
-        command, stamp, unchanged = _plan(notebook, params, root, outputs)
-        if unchanged:
-            print(
-                f"{notebook.stem}: unchanged since it ran (delete {done} to run it again)",
-                flush=True,
-            )
+        made = plan(notebook, profile, root, outputs)
+        if not made.why:
+            print(f"{notebook.stem}: kept, unchanged since it ran{made.remark}", flush=True)
             return
         done.unlink(missing_ok=True)
-        print(f"\n$ {shlex.join(command)}", flush=True)
+        command = papermill_command(notebook, profile, root, executed)
+        print(f"\n{notebook.stem}: runs, {made.why}\n$ {shlex.join(command)}", flush=True)
         start = time.monotonic()
-        _papermill(command, notebook, executed.with_suffix(".error.txt"))
+        _papermill(command, notebook, executed.with_suffix(".error.txt"), share or cores())
         _to_html(executed)
-        seconds = time.monotonic() - start
+        seconds = round(time.monotonic() - start, 1)
         outputs.note_run(
-            notebook.stem, seconds=round(seconds, 1), command=shlex.join(command), stamp=stamp
+            notebook.stem, seconds=seconds, command=shlex.join(command), stamp=made.stamp
         )
         print(f"{notebook.stem}: {seconds:.0f} s", flush=True)
 
 
-def _papermill(command: list[str], notebook: Path, errors: Path) -> None:
-    """Run a command of papermill.
+def _papermill(command: list[str], notebook: Path, errors: Path, share: int) -> None:
+    """Run a command of papermill on `share` CPU cores.
 
     Raises `KdigError` when it fails, and leaves all that it said in the file `errors`.
     """
     errors.unlink(missing_ok=True)
-    environment = {**os.environ, **ALLOCATOR, "PYTHONUNBUFFERED": "1"}
-    finished = subprocess.run(
-        [sys.executable, "-m", *command], env=environment, stderr=subprocess.PIPE, text=True
-    )
+    # threads of two notebooks on the same cores would wait for each other
+    limits = {"KDIG_CORES": str(share), "OMP_NUM_THREADS": str(share)}
+    environment = {**os.environ, **ALLOCATOR, **limits, "PYTHONUNBUFFERED": "1"}
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            encoding="utf-8",
+        )
+        _running.add(process)
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(f"{notebook.stem} | {line.rstrip()}", flush=True)
+        process.wait()
+        _running.discard(process)
+        complaints.seek(0)
+        said = complaints.read()
     # papermill marks the cells of a killed notebook as completed, so the exit code decides
-    if finished.returncode != 0:
-        atomic_write(errors, lambda part: Path(part).write_text(finished.stderr, encoding="utf-8"))
-        raise KdigError(f"{notebook.name} failed: {_reason(finished.stderr)} (traceback: {errors})")
+    if process.returncode != 0:
+        atomic_write(errors, lambda part: Path(part).write_text(said, encoding="utf-8"))
+        raise KdigError(f"{notebook.name} failed: {_reason(said)} (traceback: {errors})")
 
 
 def _to_html(executed: Path) -> None:
+    from nbconvert import HTMLExporter  # a second, which a finished profile need not wait
+
     try:
         page, _ = HTMLExporter(embed_images=True).from_filename(str(executed))
     except (OSError, ValueError, nbformat.ValidationError) as error:
@@ -164,40 +224,57 @@ def _to_html(executed: Path) -> None:
     )
 
 
-def _plan(
-    notebook: Path, params: Path, root: str | None, outputs: Outputs
-) -> tuple[list[str], str, bool]:
-    """The command for a notebook, its stamp, and whether it has run with this stamp already."""
-    executed = outputs.folder / "executed" / notebook.name
-    command = papermill_command(notebook, params, root, executed)
-    stamp = _stamp(notebook, command, outputs)
-    return (
-        command,
-        stamp,
-        executed.with_suffix(".html").exists()
-        and outputs.noted(notebook.stem).get("stamp") == stamp,
-    )
-
-
-def _stamp(notebook: Path, command: list[str], outputs: Outputs) -> str:
-    """Changes with the notebook, its parameters and the module.
-
-    For the claims also with the facts that the others left.
+class Plan(NamedTuple):
+    """What a notebook depends on, why it must run (empty: it need not), and a remark if it need
+    not.
     """
-    module = Path(__file__).parents[1]
-    files = [
-        notebook,
-        *(Path(word) for word in command if word.endswith(".yaml")),
-        *module.rglob("*.py"),
-        *module.rglob("*.j2"),
-        *module.rglob("*.csv"),
-    ]
+
+    stamp: dict[str, str]
+    why: str
+    remark: str
+
+
+# Figures alone depend on this file: a change to it re-executes no notebook that trains.
+_DRAWING = "kdig/measure/plots.py"
+
+
+def plan(notebook: Path, profile: str, root: str | None, outputs: Outputs) -> Plan:
+    """Whether a notebook must run, from what it depends on now and what it did when it last ran."""
+    stamp = {name: _digest(content) for name, content in _reads(notebook, profile, root, outputs)}
+    before = outputs.noted(notebook.stem).get("stamp")
+    if not (outputs.folder / "executed" / notebook.with_suffix(".html").name).exists():
+        return Plan(stamp, "it has not run to its end yet", "")
+    if not isinstance(before, dict):
+        return Plan(stamp, "its last run says nothing of what it read", "")
+    changed = sorted(n for n in stamp.keys() | before.keys() if stamp.get(n) != before.get(n))
+    if changed == [_DRAWING] and trains(notebook):
+        done = brief(outputs.folder / "executed" / f"{notebook.stem}.json")
+        return Plan(stamp, "", f"; its figures are of another {_DRAWING} (delete {done} to redraw)")
+    named = ", ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
+    return Plan(stamp, f"changed since it last ran: {named}" if changed else "", "")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _reads(
+    notebook: Path, profile: str, root: str | None, outputs: Outputs
+) -> Iterator[tuple[str, bytes]]:
+    """Everything that decides what a notebook gives, by name: itself, its parameters, the files of
+    the module that it imports, and the tables of other notebooks that it says it reads.
+    """
+    yield "the notebook", notebook.read_bytes()
+    yield f"params/{profile}.yaml", json.dumps(sections_of(profile, notebook.stem)).encode()
+    yield "root", str(root).encode()
+    for path in dependencies(notebook):
+        yield str(path.relative_to(Path(__file__).parents[2])), path.read_bytes()
+    for table in _said(notebook, "reads") or []:
+        path = outputs.folder / "tables" / f"{table}.csv"
+        yield f"table {table}", path.read_bytes() if path.exists() else b""
     if notebook.stem.startswith("99"):
-        files += (outputs.folder / "facts").glob("*.csv")
-    parts = [" ".join(command).encode(), *(path.read_bytes() for path in sorted(files))]
-    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[
-        :16
-    ]
+        for path in sorted((outputs.folder / "facts").glob("*.csv")):
+            yield f"facts of {path.stem}", path.read_bytes()
 
 
 def _reason(stderr: str) -> str:

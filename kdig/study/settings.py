@@ -5,21 +5,28 @@ Needs no torch.
 """
 
 import ast
+import functools
+import gc
+import hashlib
+import json
 import os
+import re
 import tempfile
-from collections.abc import Collection
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import FunctionType, ModuleType, TracebackType
-from typing import Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import pandas as pd
 import yaml
 from IPython import get_ipython
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from kdig import KdigError
+from kdig.core.files import atomic_write, differences
 from kdig.study.outputs import Outputs, captioned
 
 
@@ -80,37 +87,73 @@ def brief(path: Path) -> Path:
 # Large blocks kept by the allocator instead of going back to the kernel after every layer (glibc):
 # faster training.
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33)}
-# files of a profile that several notebooks share -> the parameter by which a notebook shows that it
-# takes them
-_SHARED = {"shared": "dataset", "students": "learning_rate"}
 
 
-def parameter_files(profile: Path, notebook: str, accepted: Collection[str]) -> list[Path]:
-    """The YAML files in the folder `profile` that set the parameters `accepted` by `notebook`.
+def profile_path(profile: str) -> Path:
+    """The file of a profile, `params/<profile>.yaml`. Raises `KdigError` when there is none."""
+    folder = project_root() / "params"
+    path = folder / f"{profile}.yaml"
+    if not path.is_file():
+        known = sorted(other.stem for other in folder.glob("*.yaml"))
+        near = get_close_matches(profile, known, 1)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        raise KdigError(f"no profile {profile!r}: {meant}params/ has {', '.join(known)}")
+    return path
 
-    Its own comes last and wins.
+
+def profile_values(profile: str, notebook: str, model: type["Settings"]) -> dict[str, Any]:
+    """What a profile's file says for `notebook`: its sections in turn, the notebook's own last.
+
+    Raises `KdigError` naming a file that is not YAML, or a section or parameter that is unknown.
     """
-    files = [
-        profile / f"{name}.yaml" for name, parameter in _SHARED.items() if parameter in accepted
-    ]
-    return [path for path in [*files, profile / f"{notebook}.yaml"] if path.exists()]
-
-
-def parameter_values(profile: Path, notebook: str, accepted: Collection[str]) -> dict[str, Any]:
-    """What these files say.
-
-    Raises `KdigError` naming a file that is not YAML or holds no names with values.
-    """
+    path = profile_path(profile)
     values: dict[str, Any] = {}
-    for path in parameter_files(profile, notebook, accepted):
-        try:
-            values |= yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-            raise KdigError(
-                f"cannot read {path}, which should hold lines such as `epochs: 12`:"
-                f" {' '.join(str(error).split())}"
-            ) from None
+    sections = _sections(path)
+    for name in (*model.sections, notebook):
+        section = sections.get(name) or {}
+        if not isinstance(section, dict):
+            raise KdigError(f"{brief(path)}, section {name}: write lines such as `epochs: 12`")
+        unknown = [key for key in section if key not in parameters(model)]
+        if unknown:
+            found = _unknown(str(unknown[0]), model)
+            raise KdigError(f"{brief(path)}, section {name}: {found}")
+        values |= section
     return values
+
+
+def _sections(path: Path) -> dict[str, Any]:
+    """The sections of a profile's file by name."""
+    try:
+        sections = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        found = " ".join(str(error).split())
+        raise KdigError(
+            f"cannot read {path}, which should hold sections of lines such as `epochs: 12`: {found}"
+        ) from None
+    known = ["common", "students", *(path.stem for path in notebooks())]
+    named = list(sections) if isinstance(sections, dict) else [str(sections)]
+    for name in (name for name in named if name not in known):
+        near = get_close_matches(str(name), known, 1)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        raise KdigError(f"{brief(path)} has no section {name!r}: {meant}use {', '.join(known)}")
+    return sections
+
+
+def sections_of(profile: str, notebook: str) -> list[dict[str, Any]]:
+    """The sections of a profile's file that a notebook takes."""
+    sections = _sections(profile_path(profile))
+    names = [notebook] if notebook in _LIGHT else ["common", "students", notebook]
+    return [sections.get(name) or {} for name in names]
+
+
+def trains(notebook: Path) -> bool:
+    """Whether a notebook takes the parameters of data and training."""
+    return notebook.stem not in _LIGHT
+
+
+def notebooks() -> list[Path]:
+    """The project's notebooks in the order in which they run."""
+    return sorted((project_root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
 # parameters that say where things are and who computes: a profile's results are the same whatever
@@ -127,59 +170,203 @@ PLACES = {
 }
 
 S = TypeVar("S", bound="Settings")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Nested:
+    """Marks a field that is a group of parameters; each is set by its own name after `prefix`."""
+
+    prefix: str = ""
+
+
+# marks a parameter that says which runs are made, or where, but not what a run gives
+FREE = "free"
+Free = Annotated[T, FREE]
 
 
 class Settings(BaseModel):
     """Parameters of every notebook."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # sections of a profile's file that a notebook takes beside its own
+    sections: ClassVar[tuple[str, ...]] = ()
 
-    profile: str = Field(
+    profile: Free[str] = Field(
         "demo", pattern=r"^[a-z0-9_-]+$", description="small letters, digits, _ and - only"
     )
+    # what differs from the profile's file, as part of a folder's name
+    _variation: str = PrivateAttr("")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nest(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Parameters of a group, which are given by their own names, as the group."""
+        nested: dict[str, Any] = {}
+        for name, value in values.items():
+            path = parameters(cls).get(name, (name,))
+            if len(path) == 2:
+                nested.setdefault(path[0], {})[path[1]] = value
+            else:
+                nested[name] = value
+        return nested
+
+    def flat(self) -> dict[str, Any]:
+        """Every parameter by its own name, with its value."""
+        values = self.model_dump()
+        found = {}
+        for name, path in parameters(type(self)).items():
+            found[name] = values[path[0]] if len(path) == 1 else values[path[0]][path[1]]
+        return found
 
     @property
     def outputs(self) -> Outputs:
-        """Where this profile's results go: `outputs/<profile>` under `KDIG_OUTPUTS` or the project
-        root.
+        """Where results go: `outputs/<profile>` under `KDIG_OUTPUTS` or the project root.
+
+        A notebook whose parameters differ from the profile's has a folder of its own, such as
+        `outputs/demo+seeds=0,1`.
         """
-        return outputs_of(self.profile)
+        return outputs_of(self.profile + self._variation)
+
+
+@functools.cache
+def parameters(model: type[Settings]) -> dict[str, tuple[str, ...]]:
+    """The name of every parameter -> where it stands in the model: a field, or a field of one."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, field in model.model_fields.items():
+        mark = next((mark for mark in field.metadata if isinstance(mark, Nested)), None)
+        group = field.annotation if mark else None
+        if isinstance(group, type) and issubclass(group, BaseModel) and mark:
+            found |= {mark.prefix + inner: (name, inner) for inner in group.model_fields}
+        else:
+            found[name] = (name,)
+    return found
+
+
+def free(model: type[Settings]) -> set[str]:
+    """The parameters of `model` that do not decide what a run gives."""
+    fields = {name for name, field in model.model_fields.items() if FREE in field.metadata}
+    return {name for name, path in parameters(model).items() if path[0] in fields}
 
 
 def outputs_of(name: str) -> Outputs:
-    """The folder `name` under `KDIG_OUTPUTS`, or under `outputs` in the project root."""
-    return Outputs(located(os.environ.get("KDIG_OUTPUTS") or "outputs") / name)
+    """The folder `name` under `KDIG_OUTPUTS`, or under `outputs` in the project root.
+
+    One object for a folder: the facts noted so far outlive a setup cell that is run again.
+    """
+    return _outputs_at(located(os.environ.get("KDIG_OUTPUTS") or "outputs") / name)
 
 
-def check(model: type[S], namespace: dict[str, Any], notebook: str = "") -> S:
-    """The notebook's parameters, from its `globals()`, as a checked `model`.
+@functools.cache
+def _outputs_at(folder: Path) -> Outputs:
+    return Outputs(folder)
 
-    At the first call in a kernel, every name that the notebook has set must be one of the model's.
-    When the cell is run again, only the names in the parameters cell must be, since later cells
-    have set names of their own; and the values must be those of before, unless the parameters cell
-    has been run again. From then on a `KdigError` in any cell shows as one line, and a table with
-    its caption.
 
-    With `notebook`, values under the name of a profile in `params/` must be that profile's, apart
-    from those in `PLACES`.
+def open_notebook(notebook: str, namespace: dict[str, Any]) -> Settings:
+    """The checked parameters of `notebook`, from its `globals()`.
+
+    Values come from `params/<profile>.yaml`; a parameter that the cell or papermill has set to
+    anything but None goes first, and "all" stands for no limit. Where such a value differs from the
+    profile's, results go into a folder of their own.
+
+    At the first call in a kernel, every name that the notebook has set must be a parameter. When
+    the cell is run again, only the names in the parameters cell must be, since later cells have set
+    names of their own; and the values must be those of before, unless the parameters cell has been
+    run again. From then on a `KdigError` in any cell shows as one line, and a table with its
+    caption.
 
     Raises `KdigError` naming the parameter, what it is and what would be right.
     """
+    return check(_model(notebook), namespace, notebook)
+
+
+# notebooks that train nothing, and so need no torch
+_LIGHT = {"01_literature_review", "99_claims"}
+
+
+def _model(notebook: str) -> type[Settings]:
+    if notebook in _LIGHT:
+        return Settings
+    from kdig.study.experiments import NOTEBOOKS  # torch takes seconds
+
+    if notebook not in NOTEBOOKS:
+        known = ", ".join(sorted({*NOTEBOOKS, *_LIGHT}))
+        raise KdigError(f"no notebook {notebook!r}: choose one of {known}")
+    return NOTEBOOKS[notebook]
+
+
+def check(model: type[S], namespace: dict[str, Any], notebook: str) -> S:
+    """`open_notebook` for a known `model` of parameters."""
     _set_up_notebook()
-    given = _given(model, namespace)
-    namespace.setdefault(
-        "_kdig_checked", None
-    )  # a name that is mended after this call stays in the kernel, and means nothing
-    try:
-        settings = model(**given)
-    except ValidationError as error:
-        raise KdigError("; ".join(_explain(fault, model) for fault in error.errors())) from None
-    if "profile" in given:
-        _require_profile(settings, notebook)
+    given = {name: value for name, value in _given(model, namespace).items() if value is not None}
+    # a name that is mended after this call stays in the kernel, and means nothing
+    namespace.setdefault("_kdig_checked", None)
+    settings = profile_settings(model, notebook, given)
     _require_same(settings, namespace)
     _require_writable(settings.outputs.folder)
+    _say_changes(settings, notebook)
     namespace["_kdig_checked"] = settings, _parameters_cell(namespace)[0]
     return settings
+
+
+def _say_changes(settings: Settings, notebook: str) -> None:
+    """Print how the profile's file has changed since the notebook last left results in its folder."""
+    path = settings.outputs.folder / "settings" / f"{notebook}.json"
+    ours = json.loads(settings.model_dump_json(exclude=PLACES))
+    with suppress(OSError, ValueError):
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if changed := differences(before, ours):
+            said = f"its results in {brief(settings.outputs.folder)} are of {'; '.join(changed)}"
+            print(f"{notebook}: {said}; running it replaces them", flush=True)
+    text = json.dumps(ours, indent=1)
+    atomic_write(path, lambda part: Path(part).write_text(text, encoding="utf-8"))
+
+
+def profile_settings(model: type[S], notebook: str, given: Mapping[str, Any]) -> S:
+    """The parameters of `notebook` in the profile that `given` names, and where `given` differs.
+
+    Raises `KdigError` naming the parameter, what it is and what would be right.
+    """
+    given = {name: None if _is_all(value) else value for name, value in given.items()}
+    profile = given.get("profile", "demo")
+    _validated(Settings, {"profile": profile})
+    for name in given:
+        if name not in parameters(model):
+            raise KdigError(_unknown(name, model))
+    values = {**profile_values(profile, notebook, model), "profile": profile}
+    settings = _validated(model, {**values, **given})
+    ours, profiles = settings.flat(), _validated(model, values).flat()
+    changed = [name for name in given if name not in PLACES and ours[name] != profiles[name]]
+    settings._variation = _named({name: ours[name] for name in changed})
+    return settings
+
+
+def _is_all(value: object) -> bool:
+    return isinstance(value, str) and value == "all"
+
+
+def _validated(model: type[S], values: Mapping[str, Any]) -> S:
+    try:
+        return model.model_validate(dict(values), strict=True)
+    except ValidationError as error:
+        raise KdigError("; ".join(_explain(fault, model) for fault in error.errors())) from None
+
+
+def _named(changed: Mapping[str, Any]) -> str:
+    """Values that differ from a profile's, as a part of a folder's name; in short where it is long."""
+    if not changed:
+        return ""
+    said = ["=".join((name, _written(value))) for name, value in sorted(changed.items())]
+    text = re.sub(r"[^\w.=,+-]", "_", "+".join(said))
+    if len(text) > 60:
+        text = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return f"+{text}"
+
+
+def _written(value: object) -> str:
+    if value is None:
+        return "all"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _given(model: type[Settings], namespace: dict[str, Any]) -> dict[str, Any]:
@@ -188,7 +375,7 @@ def _given(model: type[Settings], namespace: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in namespace.items()
-        if name in model.model_fields or _may_be_meant(name, value, again, assigned)
+        if name in parameters(model) or _may_be_meant(name, value, again, assigned)
     }
 
 
@@ -230,7 +417,7 @@ def _require_same(settings: Settings, namespace: dict[str, Any]) -> None:
     """
     before, cell = namespace["_kdig_checked"] or (None, 0)
     if type(before) is type(settings) and cell == _parameters_cell(namespace)[0]:
-        changed = [name for name, value in before if value != getattr(settings, name)]
+        changed = [name for name, value in before.flat().items() if value != settings.flat()[name]]
         if changed:
             raise KdigError(
                 f"{', '.join(changed)} changed after the parameters cell was run: run that cell"
@@ -238,45 +425,25 @@ def _require_same(settings: Settings, namespace: dict[str, Any]) -> None:
             )
 
 
-def _require_profile(settings: Settings, notebook: str) -> None:
-    """Results of other settings must not be filed under the name of a profile that is defined in
-    `params/`.
-    """
-    if not notebook:
-        return
-    profile = settings.profile
-    wanted = parameter_values(
-        project_root() / "params" / profile, notebook, type(settings).model_fields
-    )
-    other = [
-        name
-        for name, value in wanted.items()
-        if name not in PLACES and getattr(settings, name, value) != value
-    ]
-    if other:
-        named = ", ".join(other[:4]) + (f" and {len(other) - 4} more" if len(other) > 4 else "")
-        remedy = (
-            "set profile to a name of your own, such as 'mine', or run `make reproduce"
-            f" PROFILE={profile} ONLY={notebook}`"
-        )
-        raise KdigError(
-            f"profile {profile!r} has other values of {named} in params/{profile}: {remedy}"
-        )
+def _unknown(name: str, model: type[Settings]) -> str:
+    accepted = sorted(parameters(model))
+    near = get_close_matches(name, accepted, 1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown parameter {name!r}: {meant}this notebook accepts {', '.join(accepted)}"
 
 
 def _explain(fault: Any, model: type[Settings]) -> str:
-    name, value, kind = ".".join(map(str, fault["loc"])), fault["input"], fault["type"]
+    name, value, kind = _place(fault["loc"], model), fault["input"], fault["type"]
     if kind == "extra_forbidden":
-        near = get_close_matches(name, model.model_fields, 1)
-        meant = f"did you mean {near[0]!r}? " if near else ""
-        return (
-            f"unknown parameter {name!r}: {meant}this notebook accepts"
-            f" {', '.join(sorted(model.model_fields))}"
-        )
+        return _unknown(name, model)
+    if value is None:
+        return f"parameter {name} has to have a limit: write a value in the place of 'all'"
     if isinstance(value, str) and kind in {"float_type", "int_type"}:
         return f"parameter {name} is the text {value!r}, not a number{_number_hint(name, value)}"
     if kind == "string_pattern_mismatch":
         return f"parameter {name} = {value!r}: write {model.model_fields[name].description}"
+    if kind == "missing":
+        return f"parameter {name} has no value: give it one in the profile's file"
     hint = {
         "list_type": (
             f"not a list: write -y '{{{name}: [...]}}' on the command line, or [...] in the cell"
@@ -290,9 +457,18 @@ def _explain(fault: Any, model: type[Settings]) -> str:
     return f"parameter {name} = {value!r}: {reason}" if name else reason
 
 
+def _place(location: tuple[Any, ...], model: type[Settings]) -> str:
+    """The parameter's own name, and the place in a list, of a fault's location."""
+    names = {path: name for name, path in parameters(model).items()}
+    for length in (2, 1):
+        if location[:length] in names:
+            return ".".join(map(str, (names[location[:length]], *location[length:])))
+    return ".".join(map(str, location))
+
+
 def _number_hint(name: str, text: str) -> str:
     if text.lower() in {"null", "none", "~", ""}:
-        return f": for no value write -p {name} None on the command line, or None in the cell"
+        return f": for no limit write -r {name} all on the command line, or 'all' in the cell"
     try:
         float(text)
     except ValueError:
@@ -324,6 +500,9 @@ def _set_up_notebook() -> None:
     if shell is not None:
         shell.set_custom_exc((KdigError,), _one_line)
         shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, captioned)
+        # what has been imported stays; statsmodels collects garbage at every correction for
+        # several tests, and would look at a million objects each time
+        gc.freeze()
 
 
 def _one_line(

@@ -1,0 +1,165 @@
+"""The tables of `04_ablation`: Table 4, from our runs and from the released ones."""
+
+import itertools
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from scipy.stats import bootstrap, ttest_ind, ttest_rel
+
+from kdig.core.methods import KEYS, LABELS
+from kdig.core.store import Result
+from kdig.measure import stats
+from kdig.paper import published, verdicts
+from kdig.study.outputs import as_facts
+from kdig.study.tables.shared import Shown, facts_of, paper_teacher
+
+COLUMNS = "name paper_mean paper_sd paper_max mean sd n low high min max change verdict"
+RECOMPUTED = (
+    "name min acc_min max acc_max mean acc_mean sd sd0 acc_std delta_of_max delta_of_mean"
+    " delta_printed"
+)
+RETESTED = (
+    "name difference t_stat t_paired p_value_as_printed p_paired p_reordered_low p_reordered_high"
+    " p_welch p_welch_holm"
+)
+
+
+def table4(frame: pd.DataFrame, teacher: float, why_not_decided: str) -> Shown:
+    """Table 4 from our runs (`method`, `accuracy`) beside the paper's.
+
+    `change` is the difference to the accuracy of our `teacher`.
+    """
+    summary = stats.summarise(frame, "method")
+    facts = as_facts(summary, "ablation", "method", {"": "mean"})
+    decided = verdicts(facts, why_not_decided)
+    names = {"method": "name", "acc_mean": "paper_mean", "acc_std": "paper_sd"}
+    printed = published("table4_ablation").rename(columns={**names, "acc_max": "paper_max"})
+    table = summary.assign(name=summary.method.map(LABELS), change=summary["mean"] - teacher)
+    table["verdict"] = [decided[f"ablation_{method}"] for method in summary.method]
+    table = table.merge(printed[["name", "paper_mean", "paper_sd", "paper_max"]], how="left")
+    return table[COLUMNS.split()], facts
+
+
+def printed_means() -> dict[str, tuple[float, float]]:
+    """Method -> mean and standard deviation as Table 4 prints them."""
+    printed = published("table4_ablation").set_index("method")
+    return {key: tuple(printed.loc[label, ["acc_mean", "acc_std"]]) for label, key in KEYS.items()}
+
+
+def gains(frame: pd.DataFrame) -> Shown:
+    """Each method against the plain student, run by run."""
+    table = stats.compare(frame, baseline="student")
+    tested = table.assign(p=table.p_paired_holm)
+    return table, as_facts(tested, "ablation", "method", {"_gain": "difference"})
+
+
+def best_epochs(frame: pd.DataFrame) -> pd.DataFrame:
+    """What reporting the best epoch instead of the last one adds to each method."""
+    added = frame.best_epoch_accuracy - frame.accuracy
+    return added.groupby(frame.method, sort=False).agg(["mean", "max"]).reset_index()
+
+
+def history(results: Iterable[Result]) -> pd.DataFrame:
+    """Every scored epoch of every run, with the run's method and seed."""
+    epochs = [
+        pd.DataFrame([epoch.model_dump() for epoch in result.history]).assign(
+            method=result.run.method, seed=result.run.seed
+        )
+        for result in results
+    ]
+    return pd.concat(epochs).dropna(subset=["test_accuracy"])
+
+
+def released_runs() -> pd.DataFrame:
+    """The ten released runs of each method of Table 4: `name` as printed, `seed`, `accuracy`."""
+    names = {"test_accuracy": "accuracy", "run": "seed", "method": "name"}
+    return published("ablation_runs").rename(columns=names)
+
+
+def recomputed(released: pd.DataFrame) -> Shown:
+    """Table 4 from the released runs (`name`, `accuracy`), beside what is printed.
+
+    `sd` uses n - 1 degrees of freedom and `sd0` uses n. The facts hold the abstract's gains too.
+    """
+    teacher = paper_teacher()
+    again = stats.summarise(released, "name").drop(columns=["low", "high"])
+    again["sd0"] = again.sd * (1 - 1 / again.n) ** 0.5
+    again["delta_of_max"], again["delta_of_mean"] = again["max"] - teacher, again["mean"] - teacher
+    printed = published("table4_ablation").rename(columns={"method": "name"})
+    table = again.merge(printed, on="name")
+    table = table.rename(columns={"delta_acc_as_printed": "delta_printed"})[RECOMPUTED.split()]
+    named = again.assign(method=again.name.map(KEYS), delta=again.delta_of_max)
+    columns = ("mean", "sd", "sd0", "min", "max", "delta")
+    facts = as_facts(named, "table4", "method", {f"_{column}": column for column in columns})
+    return table, facts + facts_of(_abstract(again.set_index("name"), teacher), "table4")
+
+
+def _abstract(runs: pd.DataFrame, teacher: float) -> dict[str, float]:
+    """The gains over the student that the abstract speaks of."""
+    gain = runs[["max", "mean"]] - runs.loc["Student", ["max", "mean"]]
+    return {
+        "gain_max": gain["max"]["KD & IG"],
+        "gain_mean": gain["mean"]["KD & IG"],
+        "kd_gain_max": gain["max"]["KD"],
+        "relative_improvement": 100 * gain["max"]["KD & IG"] / (teacher - runs["max"]["Student"]),
+    }
+
+
+def p_reordered(x: np.ndarray, base: np.ndarray, orders: int = 1000, seed: int = 0) -> np.ndarray:
+    """p of the paired t test of `x` against `base` in random orders of `x`."""
+    rng = np.random.default_rng(seed)
+    return np.array([ttest_rel(rng.permutation(x), base).pvalue for _ in range(orders)])
+
+
+def retested(released: pd.DataFrame) -> Shown:
+    """Table 4's tests against the student, again from the released runs: paired in the file's
+    order and in random ones, and Welch's.
+    """
+    wide = released.pivot(index="seed", columns="name", values="accuracy")
+    base = wide["Student"].to_numpy()
+    printed = published("table4_ablation").rename(columns={"method": "name"})
+    tests = stats.compare(released, "Student", by="name")
+    tests = tests.merge(printed[["name", "t_stat", "p_value_as_printed"]], on="name")
+    ends = [
+        np.quantile(p_reordered(wide[name].to_numpy(), base), [0.025, 0.975]) for name in tests.name
+    ]
+    tests["p_reordered_low"], tests["p_reordered_high"] = zip(*ends)
+    named = tests.drop(columns=["low", "high"]).assign(method=tests.name.map(KEYS))
+    facts = as_facts(named, "table4", "method", {"_t": "t_paired"})
+    for test in ("paired", "welch", "welch_holm"):
+        tested = named.assign(p=named[f"p_{test}"])
+        facts += as_facts(tested, "table4", "method", {f"_{test}": f"p_{test}"})
+    return tests[RETESTED.split()], facts
+
+
+def all_pairs(released: pd.DataFrame) -> Shown:
+    """Every pair of methods from the released runs, by Welch's p: difference of means with its
+    bootstrap interval, Holm's correction over all pairs.
+    """
+    wide = released.pivot(index="seed", columns="name", values="accuracy")
+    pairs = itertools.combinations(wide.columns, 2)
+    table = pd.DataFrame([_pair(wide[a].to_numpy(), wide[b].to_numpy(), a, b) for a, b in pairs])
+    table["p_welch_holm"] = stats.holm(table.p_welch)
+    row = table[(table.name == "KD") & (table.against == "KD & IG")].iloc[0]
+    fact = {"value": -row.difference, "low": -row.high, "high": -row.low, "p": row.p_welch_holm}
+    fact |= {"interval": "95 % bootstrap interval", "n": len(wide)}
+    return table.sort_values("p_welch"), [{"fact": "table4_kd_ig_over_kd", **fact}]
+
+
+def _pair(x: np.ndarray, y: np.ndarray, name: str, against: str) -> dict[str, object]:
+    interval = bootstrap(
+        (x, y), _difference_of_means, rng=np.random.default_rng(0)
+    ).confidence_interval
+    return {
+        "name": name,
+        "against": against,
+        "difference": x.mean() - y.mean(),
+        "low": interval.low,
+        "high": interval.high,
+        "p_welch": ttest_ind(x, y, equal_var=False).pvalue,
+    }
+
+
+def _difference_of_means(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
+    return np.asarray(x.mean(axis) - y.mean(axis))

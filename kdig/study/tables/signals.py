@@ -1,0 +1,83 @@
+"""The tables of `02_teacher_and_signals`: Tables S5 and S6, and what the exponent of a map does."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from torch import Tensor
+
+from kdig.core.networks import (
+    LEVELS,
+    build,
+    count_layers,
+    count_parameters,
+    of_level,
+    output_features,
+)
+from kdig.paper import published
+from kdig.study.outputs import as_facts
+from kdig.study.tables.shared import Shown
+
+ALL_LEVELS = (0, *LEVELS)
+BLOCKS = 19  # of the teacher: 0 is the stem, 18 the last convolution
+
+
+def architectures() -> Shown:
+    """Table S5: the networks built here, at width 1 and for ten classes, beside what is printed."""
+    teacher = count_parameters(build("mobilenet_v2"))
+    ours = pd.DataFrame([_architecture(level, teacher) for level in ALL_LEVELS])
+    columns = ["parameters", "compression_factor", "layers", "output_features"]
+    facts = [
+        fact for column in columns for fact in as_facts(ours, f"s5_{column}", "level", {"": column})
+    ]
+    names = ["model", "compression_factor", "total_layers", "output_features", "memory_mb"]
+    printed = published("s5_architectures")[names]
+    table = ours.drop(columns="level").merge(printed, on="model", suffixes=("", "_paper"))
+    return table, facts
+
+
+def _architecture(level: int, teacher: int) -> dict[str, object]:
+    """`teacher` is its number of parameters."""
+    net = build(of_level(level))
+    size = sum(t.numel() * t.element_size() for t in net.parameters())
+    return {
+        "level": level,
+        "model": f"Student {level}" if level else "Teacher",
+        "parameters": count_parameters(net),
+        "compression_factor": teacher / count_parameters(net),
+        "layers": count_layers(net),
+        "output_features": output_features(net),
+        "memory_mib": size / 2**20,
+    }
+
+
+def blocks() -> pd.DataFrame:
+    """Table S6 from the networks: a row a feature block, a column a network.
+
+    `x` is a block that is kept, `A` the source of the attention map.
+    """
+    return pd.DataFrame({f"S{level}" if level else "T": _blocks(level) for level in ALL_LEVELS})
+
+
+def _blocks(level: int) -> list[str]:
+    kept = sum(1 for _ in build(of_level(level)).get_submodule("features").children())
+    source = LEVELS[level][1] if level else None
+    return ["A" if i == source else "x" if i < kept else "" for i in range(BLOCKS)]
+
+
+def printed_blocks() -> pd.DataFrame:
+    """Table S6 as it follows from Table S5's cuts: 1 for a block that is kept."""
+    table = published("s6_block_usage")
+    wide = table.pivot(index="feature_index", columns="model", values="present")
+    return wide[blocks().columns]
+
+
+def exponents(above: Mapping[str, Tensor]) -> pd.DataFrame:
+    """How much of a picture stands above half of its map's maximum, by exponent.
+
+    `above`: exponent -> the share of each picture's pixels.
+    """
+    rows = []
+    for name, share in above.items():
+        row = {"exponent": name, "median_share": 100 * share.median().item()}
+        rows.append(row | {"pictures_below_1": 100 * (share < 0.01).float().mean().item()})
+    return pd.DataFrame(rows)
