@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from kdig.study import experiments
+from kdig.study import notebooks as registered
 from kdig.study.settings import Settings, free, profile_settings
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 MODELS: dict[str, type[Settings]] = {
-    path.stem: experiments.NOTEBOOKS.get(path.stem, Settings) for path in NOTEBOOKS
+    path.stem: registered.NOTEBOOKS.get(path.stem, Settings) for path in NOTEBOOKS
 }
 PROFILES = ("demo", "lite", "paper")
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
@@ -63,7 +63,7 @@ def _whole_table() -> str:
     table = pd.read_csv(ROOT / "kdig" / "paper" / "settings.csv", keep_default_na=False, dtype=str)
     lacking = {
         name: value
-        for notebook, model in experiments.NOTEBOOKS.items()
+        for notebook, model in registered.NOTEBOOKS.items()
         for name, value in settings_of(notebook, "paper").flat().items()
         if name not in free(model) | set(table.name)
     }

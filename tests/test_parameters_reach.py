@@ -21,7 +21,8 @@ from kdig.core.data import CIFAR10_CLASSES
 from kdig.core.run import Scoring
 from kdig.paper import papers_settings
 from kdig.study import experiments, settings
-from kdig.study.experiments import NOTEBOOKS, Search, Students
+from kdig.study.experiments import Search, Students
+from kdig.study.notebooks import NOTEBOOKS
 from kdig.study.settings import PLACES, check, free, parameters
 
 pytestmark = pytest.mark.pins

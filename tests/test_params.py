@@ -34,6 +34,7 @@ from kdig.core.data import stratified
 from kdig.core.networks import build, count_parameters
 from kdig.paper import OTHER_SETTINGS, papers_settings
 from kdig.study import experiments, settings
+from kdig.study import notebooks as registered
 from kdig.study.experiments import Ablation
 from kdig.study.settings import Nested, Settings, check, free, parameters
 
@@ -630,7 +631,7 @@ def test_only_the_papers_own_settings_decide_its_results(monkeypatch, standard):
     assert not as_papers()
 
 
-@pytest.mark.parametrize("notebook", experiments.NOTEBOOKS)
+@pytest.mark.parametrize("notebook", registered.NOTEBOOKS)
 def test_a_setting_without_a_row_counts_as_different(notebook, standard):
     """Each row that the notebook takes, left out alone."""
     found = settings_of(notebook, "paper")

@@ -11,7 +11,8 @@ from kdig.core.data import CIFAR10_CLASSES, CIFAR10_FINGERPRINT, Split
 from kdig.core.run import Scoring
 from kdig.core.runs import frame
 from kdig.core.store import Score, Workspace, _read, joined
-from kdig.study.experiments import NOTEBOOKS, Experiment, Students
+from kdig.study.experiments import Experiment, Students
+from kdig.study.notebooks import NOTEBOOKS
 from kdig.study.settings import profile_settings
 
 LITE = Path(__file__).parents[1] / "outputs" / "reference" / "lite"

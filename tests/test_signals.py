@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from specs import changed, ig_dataset
 from specs import spec as spec_with
 from torch.utils.data import DataLoader
@@ -13,7 +14,7 @@ from kdig import KdigError
 from kdig.core.augment import crop_flip, draw_views, normalise_map, overlay, phase_scrambled
 from kdig.core.data import Split
 from kdig.core.networks import mobilenet_v2
-from kdig.core.signals import Signals, Teacher, load_signal, precompute, signal_path
+from kdig.core.signals import Signals, SignalSettings, Teacher, load_signal, precompute, signal_path
 
 
 @pytest.fixture(scope="module")
@@ -363,3 +364,15 @@ def test_methods_with_one_seed_share_order_crops_and_flips(split):
         plain.__getitems__(range(40)).images[untouched],
         helped.__getitems__(range(40)).images[untouched],
     )
+
+
+def test_pairing_of_maps_that_says_nothing_new_is_dropped():
+    """So that one training has one key."""
+    apart = SignalSettings(pairing="released", maps_pairing="static")
+    assert apart.used({"logits", "maps"}, True) == apart
+    assert apart.used({"maps"}, True) == SignalSettings()
+    assert apart.used({"logits"}, False) == SignalSettings(pairing="released")
+    same = SignalSettings(pairing="released", maps_pairing="released")
+    assert same.used({"logits", "maps"}, True) == SignalSettings(pairing="released")
+    with pytest.raises(ValidationError, match="goes with pairing 'static' or 'released'"):
+        SignalSettings(pairing="same_view", maps_pairing="static")

@@ -125,6 +125,7 @@ RUN = {
     "gamma": Row([0.4, 0.3], "loss end", AT),
     "attention_reduction": Row(["mean"], "loss end", AT),
     "signals.pairing": Row(["released", "same_view", "reshuffled"], "images signals end", ALL),
+    "signals.maps_pairing": Row(["released"], "images signals end", {**KD, **IG}),
     "signals.overlay": Row(
         ["unmoved", "other", "phase", "mean", "grey", "mixup"], "images signals end", IG
     ),

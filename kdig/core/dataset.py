@@ -48,7 +48,7 @@ class IGDataset(TorchDataset[Batch]):
     `settings.pairing` says whose signals a picture meets: `static` its own, precomputed, the map moved with
     the picture; `released` those of a `released` cache, the map left where it is; `reshuffled`
     another picture's, drawn anew each epoch; `same_view` its own, computed by `teacher` on the very
-    view (before the overlay).
+    view (before the overlay). `settings.maps_pairing` says it for maps where that differs.
 
     `settings.overlay` says what is laid over the chosen pictures: `map` the picture's attribution map, or a
     control in its place: `unmoved` the map without the picture's crop and flip, `other` another
@@ -152,7 +152,7 @@ class IGDataset(TorchDataset[Batch]):
             maps = self.signals.maps[self.other[index]]
         if (
             maps is not None
-            and self.settings.pairing != "released"
+            and self.settings.pairing_of("maps") != "released"
             and self.settings.overlay != "unmoved"
         ):
             maps = crop_flip(maps[:, None], views, self.padding)[:, 0]

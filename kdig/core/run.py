@@ -106,7 +106,7 @@ class Run(Weights):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        overlay, pairing = self.signals.overlay, self.signals.pairing
+        overlay, pairing = self.signals.overlay, self.signals.pairing_of("maps")
         if overlay != "map" and "maps" in self.wanted and pairing != "static":
             raise ValueError(
                 f"overlay {overlay!r} is a control for pairing 'static', not for {pairing!r}"

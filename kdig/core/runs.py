@@ -39,6 +39,7 @@ def execute(
     workers: int = 1,
     threads: int = 1,
     scoring: Scoring = Scoring(),
+    weights: bool = True,
 ) -> list[Result]:
     """The results of `runs`, in their order, each tried on the images of `scoring`.
 
@@ -46,8 +47,10 @@ def execute(
     but not yet scored so is only scored. `inline` trains one after the other in this process,
     `local` in `workers` processes, `dask` on the cluster that `DASK_SCHEDULER_ADDRESS` names (or a
     local one). Whatever the engine, a run uses `threads` CPU threads and gives the same numbers. A
-    failing run does not stop the others, and leaves its traceback in a file. Raises `KdigError` at
-    the end, which names every run that failed; and at once when there is no space for the results.
+    failing run does not stop the others, and leaves its traceback in a file. Where the networks
+    themselves are not needed (`weights`), a record without them is a finished run. Raises
+    `KdigError` at the end, which names every run that failed; and at once when there is no space
+    for the results.
 
     >>> store = Workspace(Path(folder))
     >>> shape = {"image_size": 8, "network": "s8", "width": 0.25, "recipe": {"epochs": 1}}
@@ -58,7 +61,7 @@ def execute(
     490
     """
     different = {run.key: run for run in runs}
-    stored = {key: workspace.result(run, scoring) for key, run in different.items()}
+    stored = {key: workspace.result(run, scoring, weights) for key, run in different.items()}
     todo = [run for key, run in different.items() if stored[key] is None]
     if todo:
         _require_space(todo, workspace)
@@ -74,7 +77,7 @@ def execute(
             progress.advance()
         if failures:
             raise KdigError(f"{len(failures)} of {len(todo)} runs failed: {'; '.join(failures)}")
-    results = [stored[run.key] or workspace.result(run, scoring) for run in runs]
+    results = [stored[run.key] or workspace.result(run, scoring, weights) for run in runs]
     return [result for result in results if result is not None]
 
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self, get_args
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Generator, Tensor, nn
 
 from kdig import KdigError
@@ -48,6 +48,7 @@ from kdig.core.networks import (
 from kdig.core.progress import Progress
 
 Pairing = Literal["static", "released", "same_view", "reshuffled"]
+MapsPairing = Literal["static", "released"]
 Overlay = Literal["map", "unmoved", "other", "phase", "mean", "grey", "mixup"]
 
 
@@ -71,8 +72,9 @@ _ABOVE_CHANCE = 0.15
 class SignalSettings(BaseModel):
     """What is asked of the teacher, and how a student meets it.
 
-    `attribution` and its settings decide the maps (Eq. 3), `pairing` whose signals an image meets,
-    `overlay` and `blend` what is laid over it and how strongly (Eq. 6).
+    `attribution` and its settings decide the maps (Eq. 3), `pairing` whose signals an image meets
+    (`maps_pairing`: whose maps, where that differs), `overlay` and `blend` what is laid over it
+    and how strongly (Eq. 6).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -83,6 +85,7 @@ class SignalSettings(BaseModel):
     steps: int = Field(50, ge=1)
     output: Output = "logit"
     pairing: Pairing = "static"
+    maps_pairing: MapsPairing | None = None
     overlay: Overlay = "map"
     blend: float = Field(0.5, gt=0, le=1)
 
@@ -93,6 +96,18 @@ class SignalSettings(BaseModel):
             raise ValueError(f"unknown attribution: choose one of {', '.join(ATTRIBUTIONS)}")
         return name
 
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.maps_pairing and self.pairing not in get_args(MapsPairing):
+            raise ValueError(
+                f"maps_pairing goes with pairing 'static' or 'released', not {self.pairing!r}"
+            )
+        return self
+
+    def pairing_of(self, kind: Kind) -> Pairing:
+        """Whose signals of `kind` an image meets."""
+        return self.maps_pairing or self.pairing if kind == "maps" else self.pairing
+
     @property
     def of_maps(self) -> set[str]:
         """The names of the settings that decide a map."""
@@ -100,10 +115,16 @@ class SignalSettings(BaseModel):
 
     def used(self, wanted: Collection[Kind], overlaid: bool) -> "SignalSettings":
         """These settings with all that decides nothing set back to its default."""
-        names = {"pairing"} if wanted else set()
-        names |= {"overlay", "blend"} if overlaid else set()
+        names = {"overlay", "blend"} if overlaid else set()
         names |= self.of_maps if "maps" in wanted else set()
-        return SignalSettings(**{name: getattr(self, name) for name in names})
+        kept = {name: getattr(self, name) for name in names}
+        if set(wanted) == {"maps"}:
+            kept["pairing"] = self.pairing_of("maps")
+        elif wanted:
+            kept["pairing"] = self.pairing
+            if "maps" in wanted and self.pairing_of("maps") != self.pairing:
+                kept["maps_pairing"] = self.maps_pairing
+        return SignalSettings(**kept)
 
 
 class SignalSpec(BaseModel):
@@ -127,24 +148,20 @@ class SignalSpec(BaseModel):
     flip: bool = True
     seed: int = 0
 
-    @property
-    def released(self) -> bool:
-        """Whether a row holds another image's signal, as the released code stored them."""
-        return self.settings.pairing == "released"
-
-    @property
-    def order(self) -> Literal["static", "released"]:
-        """The pairing of the stored rows."""
-        return "released" if self.released else "static"
+    def order(self, kind: Kind) -> MapsPairing:
+        """The pairing of the stored rows: under `released`, a row holds another image's signal, as
+        the released code stored them.
+        """
+        return "released" if self.settings.pairing_of(kind) == "released" else "static"
 
     def stamp(self, kind: Kind) -> dict[str, object]:
         """The fields that decide signals of `kind`."""
         fields = {"teacher", "data", "image_size", "mean", "std"}
         fields |= {"attention_tap", "attention_size"} if kind == "attention" else set()
-        fields |= {"padding", "flip", "seed"} if self.released else set()
+        fields |= {"padding", "flip", "seed"} if self.order(kind) == "released" else set()
         stamp: dict[str, object] = json.loads(self.model_dump_json(include=fields))
         maps = self.settings.model_dump(include=self.settings.of_maps) if kind == "maps" else {}
-        return {"kind": kind, "pairing": self.order, **stamp, **maps}
+        return {"kind": kind, "pairing": self.order(kind), **stamp, **maps}
 
 
 @dataclass
@@ -235,7 +252,7 @@ def precompute(
             raise KdigError(
                 f"signals are asked for {wanted}, not {teacher.hash} and {split.fingerprint}"
             )
-        with alone(path.with_suffix(".lock"), f"{kind} ({spec.order})"):
+        with alone(path.with_suffix(".lock"), f"{kind} ({spec.order(kind)})"):
             if not path.with_suffix(".json").exists():
                 _compute(path, spec, kind, teacher, split, block)
     return path
@@ -249,8 +266,8 @@ def _compute(
     blocks, rows = path.with_suffix(".blocks"), []
     kept = len(list(blocks.glob("*.npy")))
     why = f"{kept} of its blocks are kept" if kept else "no file in cache/signals has its stamp"
-    print(f"{kind} ({spec.order}) of {len(split)} images: made, {why}", flush=True)
-    progress = Progress(f"{kind} ({spec.order})", len(split))
+    print(f"{kind} ({spec.order(kind)}) of {len(split)} images: made, {why}", flush=True)
+    progress = Progress(f"{kind} ({spec.order(kind)})", len(split))
     for places in torch.arange(len(split)).split(block):
         compute = functools.partial(_compute_rows, places, spec, kind, teacher, split, order, views)
         rows.append(_block(blocks / f"{places[0]:08d}.npy", compute))
@@ -259,7 +276,7 @@ def _compute(
     if kind == "logits":
         agreement = _agreement(values, split.labels)
         stamp["agreement"] = agreement
-        if not spec.released:
+        if spec.order(kind) == "static":
             _warn_of_weak_teacher(agreement, values.shape[1])
     _save(path, values)
     atomic_write(
@@ -335,7 +352,7 @@ def signal_path(spec: SignalSpec, kind: Kind, folder: Path) -> Path:
 
 def _pass_order(spec: SignalSpec, kind: Kind, n: int) -> tuple[Tensor, Views | None]:
     """Which picture stands in each row of the cache, and in which view."""
-    if not spec.released:
+    if spec.order(kind) == "static":
         return torch.arange(n), None
     generator = Generator().manual_seed(2 * spec.seed + (kind == "maps"))
     return torch.randperm(n, generator=generator), draw_views(n, spec.padding, spec.flip, generator)

@@ -3,7 +3,7 @@
 import base64
 import functools
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,14 @@ class Score(BaseModel):
     epochs: list[EpochScore]
     predictions: str
     later: bool = False
+
+
+class Measured(BaseModel):
+    """What was measured on a trained network, other than its accuracy."""
+
+    name: str
+    weights: str
+    values: dict[str, float]
 
 
 class Result(Record):
@@ -180,12 +188,14 @@ class Workspace:
         record = self.record(run)
         return record if record and self._weights(record.weights).exists() else None
 
-    def result(self, run: Run, scoring: Scoring = Scoring()) -> Result | None:
-        """The stored result of `run`, if it is trained, its weights are there, and it is scored.
+    def result(self, run: Run, scoring: Scoring = Scoring(), weights: bool = True) -> Result | None:
+        """The stored result of `run`, if it is trained and scored.
 
-        Raises `KdigError` when it cannot be read.
+        Where `weights` are wanted, they must be kept, too. Raises `KdigError` when it cannot be
+        read.
         """
-        record, score = self.trained(run), _read(self._score(run, scoring), Score)
+        record = self.trained(run) if weights else self.record(run)
+        score = _read(self._score(run, scoring), Score)
         if record is None or score is None or score.weights != record.weights:
             return None
         return joined(record, score)
@@ -229,6 +239,20 @@ class Workspace:
         self.save_record(record)
         self.traceback(record.run).unlink(missing_ok=True)
 
+    def measured(
+        self, name: str, weights: str, measure: Callable[[], dict[str, float]]
+    ) -> dict[str, float]:
+        """The numbers that `measure` gives for the network `weights`, measured once.
+
+        They are kept under `name`, which must say all else that decides them.
+        """
+        path = self.folder / "measures" / f"{weights}-{name}.json"
+        kept = _read(path, Measured)
+        if kept is None:
+            kept = Measured(name=name, weights=weights, values=measure())
+            _write(path, kept)
+        return kept.values
+
     def save_record(self, record: Record) -> None:
         """Write what is known of a finished training."""
         _write(self._record(record.run), record)
@@ -269,7 +293,8 @@ class Workspace:
         path = self._weights(weights)
         if not path.exists():
             raise KdigError(
-                f"no weights {weights} in {path.parent}: run the notebook that trains them first"
+                f"no weights {weights} in {path.parent}: run the notebook that trains them, or,"
+                " where only their record is kept, delete it from runs/"
             )
         try:
             content = torch.load(path, weights_only=True)

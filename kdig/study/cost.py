@@ -16,7 +16,8 @@ from kdig.core.signals import Teacher, signal_path
 from kdig.core.store import Workspace
 from kdig.core.train import signal_spec
 from kdig.measure.latency import training_call
-from kdig.study.experiments import NOTEBOOKS, Students
+from kdig.study.experiments import Students
+from kdig.study.notebooks import NOTEBOOKS
 from kdig.study.settings import profile_settings
 
 
@@ -105,7 +106,7 @@ def _cache(run: Run) -> tuple[object, ...]:
     """Runs that agree in this look their maps up in one file."""
     of_maps = run.signals.model_dump(include=run.signals.of_maps)
     data = (run.dataset, run.image_size, run.train_images, run.teacher)
-    return (run.signals.pairing == "released", *data, *sorted(of_maps.items()))
+    return (run.signals.pairing_of("maps") == "released", *data, *sorted(of_maps.items()))
 
 
 def _is_kept(run: Run, workspace: Workspace) -> bool:

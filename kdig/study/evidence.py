@@ -1,151 +1,247 @@
-"""The experiments of `docs/evidence.md` as runs.
+"""The experiments of `docs/evidence.md`: arms that meet in blocks, and what their notebooks accept.
 
-`python -m kdig.study.evidence --root FOLDER --teacher CHECKPOINT` trains what is left of part B into
-`outputs/evidence`. It goes on from the records in `outputs/reference/evidence`.
+A block is a seed. It fixes initial weights, order of images, crops and flips for every arm.
 """
 
-import argparse
-import shutil
-import signal
-import sys
-from collections.abc import Iterable
-from pathlib import Path
+import functools
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, ClassVar
 
+import pandas as pd
 import torch
-from torch import nn
+from pydantic import Field
+from torch import Tensor
 
-from kdig import KdigError
 from kdig.core.networks import build
-from kdig.core.run import Run, Scoring
-from kdig.core.runs import execute
-from kdig.core.store import Workspace
-from kdig.core.training import Recipe
+from kdig.core.run import Run
+from kdig.core.runs import frame
+from kdig.core.signals import Teacher
+from kdig.core.store import Result
+from kdig.core.training import Recipe, predict
+from kdig.measure.agreement import agreement, calibration_error, kl_divergence
+from kdig.measure.alignment import logit_gap
+from kdig.measure.corruptions import corrupt
+from kdig.paper import published
 from kdig.paper.recompute import matching_smoothing, stationary_gap
 from kdig.paper.released import load_released_checkpoint
-from kdig.study.command import exit_code
-from kdig.study.settings import outputs_of, project_root
+from kdig.study.experiments import Students
+from kdig.study.settings import Free, located
 
-TRAINING_IMAGES = 10_000
-TEMPERATURE = 2.5
-ALPHAS = (0.01, 0.1, 0.5)
 NOT_NORMALISED = ((0.0,) * 3, (1.0,) * 3)
-# that of the controls: smoothing, self-distillation, untrained teacher
-STRONGEST = max(ALPHAS)
+# what a factorial crosses: whose soft targets, and what is laid over the images
+TARGETS = ("none", "own", "released")
+OVERLAYS = ("none", "map", "other", "grey")
+# the images as they are, and two ways to damage them (`kdig.measure.corruptions`)
+CONDITIONS = {"clean": ("none", 0.0), "jpeg 75": ("jpeg", 75), "blur 0.75": ("blur", 0.75)}
 
 
-# Adam, inputs not normalised
-RECIPE = Recipe(learning_rate=2e-3, schedule="onecycle", epochs=10)
-SCORING = Scoring(every=10)
+class Blocks(Students):
+    """Parameters of an experiment in blocks: how many of them."""
+
+    blocks: Free[int] = Field(ge=2)
+    needs_weights: ClassVar[bool] = False
+
+    def arms(self, teacher: str, seed: int) -> dict[str, Run]:
+        """Arm -> run of one block, for a teacher whose weights have the hash `teacher`.
+
+        An arm that needs another one's network is left out until that is trained.
+        """
+        raise NotImplementedError
+
+    def runs(self, teacher: str) -> list[Run]:
+        """Every arm of every block."""
+        return [run for seed in range(self.blocks) for run in self.arms(teacher, seed).values()]
+
+    def results(self, teacher: str) -> dict[tuple[int, str], Result]:
+        """(block, arm) -> result, trained block after block, in a block by the hash of the run."""
+        found: dict[tuple[int, str], Result] = {}
+        for seed in range(self.blocks):
+            first = self.arms(teacher, seed).values()
+            self.execute(sorted(first, key=lambda run: run.key))
+            arms = self.arms(teacher, seed)
+            found |= {(seed, arm): r for arm, r in zip(arms, self.execute(arms.values()))}
+        return found
+
+    def predicted(self, network: Teacher, images: Tensor) -> Tensor:
+        """Logits (N, K) for images uint8 (N, 3, H, W)."""
+        tested = replace(self.data().test, images=images)
+        return predict(network.model, tested, device=network.device)
+
+    def released(self, file: str) -> str:
+        """The hash of a released student's weights, which are kept where runs find them.
+
+        Where only its records are here and not the file, the hash is the one that is published
+        with this package. Raises `KdigError` for a file that is none of the released students'.
+        """
+        path = located(file)
+        known = published("released_students").set_index("file").weights
+        if path.name in known and not path.exists():
+            return str(known[path.name])
+        return self.workspace.keep(load_released_checkpoint(path), *NOT_NORMALISED, "s2")
 
 
-def arms(
-    seed: int, data: str, teacher: str, untrained: str, own: str | None = None
-) -> dict[str, Run]:
-    """Arm -> run of part B for one block.
+def arms_frame(results: Mapping[tuple[int, str], Result]) -> pd.DataFrame:
+    """One row a run: `block`, `arm`, test accuracy and training loss after the last epoch."""
+    rows = frame(results.values())[["accuracy", "seconds", "run"]]
+    named = pd.DataFrame(list(results), columns=["block", "arm"])
+    losses = [result.last.train_loss for result in results.values()]
+    return pd.concat([named, rows], axis=1).assign(train_loss=losses)
 
-    `data` is the data set's fingerprint; `teacher`, `untrained` and `own` (this block's plain
-    network) are hashes of weights. As long as `own` is not trained, the arm `self` is left out.
+
+class AlphaPairing(Blocks):
+    """Parameters of `10_alpha_pairing`: part B, the weight of soft targets against whose they are."""
+
+    alphas: Free[list[float]] = Field(min_length=2)
+
+    @property
+    def strongest(self) -> float:
+        """The largest weight, which the controls use."""
+        return max(self.alphas)
+
+    def smoothing(self) -> float:
+        """The label smoothing with the logit gap of unrelated targets at the largest weight."""
+        classes = len(self.data().classes)
+        gap = stationary_gap(self.strongest, self.weights.temperature, 1 / classes, classes)
+        return round(matching_smoothing(gap, classes), 4)
+
+    def untrained(self) -> str:
+        """The hash of a network of the student's shape with initial weights, the same in every
+        block.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(2**31)
+            net = build(self.network, len(self.data().classes), self.width).eval()
+        return self.workspace.keep(net, *NOT_NORMALISED, self.network, self.width)
+
+    def arms(self, teacher: str, seed: int) -> dict[str, Run]:
+        """`plain`, `smoothing`, `own-<alpha>`, `other-<alpha>`, `untrained-<alpha>`, `self-<alpha>`."""
+        distilled = functools.partial(self.student_run, "kd", seed)
+        smoothed = self.recipe.model_copy(update={"label_smoothing": self.smoothing()})
+        plain = self.student_run("student", seed, teacher)
+        arms = {"plain": plain, "smoothing": plain.model_copy(update={"recipe": smoothed})}
+        for alpha in self.alphas:
+            arms[f"own-{alpha}"] = distilled(teacher, alpha=alpha, pairing="static")
+            arms[f"other-{alpha}"] = distilled(teacher, alpha=alpha, pairing="released")
+        controls = {"untrained": self.untrained()}
+        if record := self.workspace.record(plain):
+            controls["self"] = record.weights
+        for name, source in controls.items():
+            arms[f"{name}-{self.strongest}"] = distilled(source, alpha=self.strongest)
+        return arms
+
+
+class Signature(Blocks):
+    """Parameters of `10_signature`: part A, what soft targets leave in a network that fits its
+    images.
+
+    `teachers` are released students' files, `a`, `b` and so on; none for the profile's teacher.
     """
-    common = {
-        "dataset": "cifar10",
-        "data": data,
-        "train_images": TRAINING_IMAGES,
-        "seed": seed,
-        "recipe": RECIPE,
-    }
-    smoothing = round(matching_smoothing(stationary_gap(STRONGEST, TEMPERATURE, 1 / 10)), 4)
 
-    def distilled(source: str, alpha: float, pairing: str = "static") -> Run:
-        return Run(
-            **{
-                **common,
-                "alpha": alpha,
-                "temperature": TEMPERATURE,
-                "signals": {"pairing": pairing},
-                "teacher": source,
-            }
-        )
+    teachers: list[str]
 
-    smoothed = RECIPE.model_copy(update={"label_smoothing": smoothing})
-    runs = {"plain": Run(**common), "smoothing": Run(**{**common, "recipe": smoothed})}
-    for alpha in ALPHAS:
-        runs |= {
-            f"own-{alpha}": distilled(teacher, alpha),
-            f"other-{alpha}": distilled(teacher, alpha, "released"),
+    def sources(self, teacher: str) -> dict[str, str]:
+        """Letter -> hash of a teacher's weights."""
+        hashes = [self.released(file) for file in self.teachers] or [teacher]
+        return dict(zip("abcdefgh", hashes))
+
+    def arms(self, teacher: str, seed: int) -> dict[str, Run]:
+        """`plain`, and `own-<letter>` and `other-<letter>` for each teacher."""
+        arms = {"plain": self.student_run("student", seed, teacher)}
+        for letter, source in self.sources(teacher).items():
+            arms[f"own-{letter}"] = self.student_run("kd", seed, source, pairing="static")
+            arms[f"other-{letter}"] = self.student_run("kd", seed, source, pairing="released")
+        return arms
+
+    def traces(self, result: Result, met: Run | None) -> dict[str, float]:
+        """Logit gap and spread of a network on training and test images, and the KL divergence
+        from the targets of `met` on the training images (temperature of the run; None: no targets).
+        """
+
+        def measure() -> dict[str, float]:
+            network = self.workspace.load_weights(result.weights)
+            training = self.workspace.pictures(result.run).training
+            test = self.data().test
+            found: dict[str, float] = {}
+            for name, split in (("train", training), ("test", test)):
+                logits = predict(network.model, split, device=network.device)
+                gap, spread = logit_gap(logits, split.labels)
+                found |= {f"gap_{name}": gap.mean().item(), f"spread_{name}": spread.mean().item()}
+                if name == "train" and met:
+                    found["kl"] = kl_divergence(logits, self._targets(met), met.temperature)
+            return found
+
+        return self.workspace.measured("traces", result.weights, measure)
+
+    def _targets(self, run: Run) -> Tensor:
+        """The teacher's logits (N, K) that the images of `run` met."""
+        from kdig.core.train import training_set
+
+        targets = training_set(run, self.workspace).signals.logits
+        assert targets is not None, f"{run} meets no soft targets"
+        return targets
+
+
+class Factorial(Blocks):
+    """Parameters of `10_factorial`: part C, soft targets by overlay, and the paper's own setting.
+
+    `alpha`, `temperature` and `probability` are the paper's; `own_alpha` and `own_temperature` are
+    the weight and the temperature of an image's own targets in the factorial, and
+    `overlay_probability` that of its overlays. The recipe is the strong one.
+    """
+
+    own_alpha: Annotated[float, Field(gt=0, le=1)]
+    own_temperature: Annotated[float, Field(gt=0)]
+    overlay_probability: Annotated[float, Field(gt=0, le=1)]
+
+    def arms(self, teacher: str, seed: int) -> dict[str, Run]:
+        """`<targets>.<overlay>` for every pair of `TARGETS` and `OVERLAYS`; `paper.plain`,
+        `paper.own` and `paper.released`.
+        """
+        arms = {
+            f"{targets}.{overlay}": self._crossed(teacher, seed, targets, overlay)
+            for targets in TARGETS
+            for overlay in OVERLAYS
         }
-    runs |= {f"untrained-{STRONGEST}": distilled(untrained, STRONGEST)}
-    return runs | ({f"self-{STRONGEST}": distilled(own, STRONGEST)} if own else {})
+        recipe = Recipe(epochs=self.recipe.epochs)
+        as_printed = {"plain": ("student", "static"), "own": ("kd_ig", "static")}
+        as_printed["released"] = ("kd_ig", "released")
+        return arms | {
+            f"paper.{name}": self.student_run(method, seed, teacher, recipe=recipe, pairing=pairing)
+            for name, (method, pairing) in as_printed.items()
+        }
 
+    def _crossed(self, teacher: str, seed: int, targets: str, overlay: str) -> Run:
+        given: dict[str, object] = {"maps_pairing": "static"}
+        if targets == "own":
+            given |= {"alpha": self.own_alpha, "temperature": self.own_temperature}
+        elif targets == "released":
+            given["pairing"] = "released"
+        if overlay != "none":
+            given |= {"overlay": overlay, "probability": self.overlay_probability}
+        terms = [name for name, on in (("kd", targets), ("ig", overlay)) if on != "none"]
+        return self.student_run("_".join(terms) or "student", seed, teacher, **given)
 
-def initial_network() -> nn.Module:
-    """The untrained teacher: a student of level 2 with initial weights, in eval mode; the same in
-    every block.
-    """
-    with torch.random.fork_rng():
-        torch.manual_seed(2**31)
-        return build("s2").eval()
+    def outcomes(self, result: Result, teacher: str) -> dict[str, float]:
+        """Accuracy under each of `CONDITIONS`, agreement with the teacher, and calibration."""
+        data = self.data()
 
+        def measure() -> dict[str, float]:
+            network = self.workspace.load_weights(result.weights)
+            logits = {
+                name: self.predicted(network, corrupt(data.test.images, *condition))
+                for name, condition in CONDITIONS.items()
+            }
+            right = {
+                name: 100 * (found.argmax(1) == data.test.labels).double().mean().item()
+                for name, found in logits.items()
+            }
+            clean = logits["clean"]
+            error = {"calibration_error": calibration_error(clean, data.test.labels)}
+            return right | agreement(clean, self._teachers_logits(teacher)) | error
 
-def train_blocks(workspace: Workspace, checkpoint: Path, blocks: int, workers: int) -> None:
-    """Train what is missing of part B, block after block.
+        return self.workspace.measured(f"outcomes-{teacher}", result.weights, measure)
 
-    Raises `KdigError` for a missing checkpoint or other images.
-    """
-    data = workspace.dataset("cifar10", 32)
-    if not data.is_cifar10:
-        raise KdigError(f"part B is defined on CIFAR-10, but {workspace.root} holds {data.label}")
-    teacher = workspace.keep(load_released_checkpoint(checkpoint), *NOT_NORMALISED, "s2")
-    untrained = workspace.keep(initial_network(), *NOT_NORMALISED, "s2")
-    for seed in range(blocks):
-        first = arms(seed, data.fingerprint, teacher, untrained)
-        _train(first.values(), workspace, workers)
-        plain = workspace.record(first["plain"])
-        assert plain is not None, "it has just been trained"
-        _train(
-            arms(seed, data.fingerprint, teacher, untrained, plain.weights).values(),
-            workspace,
-            workers,
-        )
-
-
-def _train(runs: Iterable[Run], workspace: Workspace, workers: int) -> None:
-    """Those of `runs` without a record, in the order of their keys.
-
-    One whose record alone is kept is not trained again.
-    """
-    missing = sorted(
-        (run for run in runs if workspace.record(run) is None), key=lambda run: run.key
-    )
-    execute(missing, workspace, "local" if workers > 1 else "inline", workers, scoring=SCORING)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m kdig.study.evidence", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument(
-        "--root",
-        type=Path,
-        default=Path("data"),
-        help="folder that holds cifar10/train and cifar10/test",
-    )
-    parser.add_argument(
-        "--teacher", type=Path, required=True, help="the released plain student's checkpoint"
-    )
-    parser.add_argument("--blocks", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=1)
-    options = parser.parse_args(arguments)
-
-    def work() -> None:
-        workspace = Workspace(outputs_of("evidence").folder, options.root.absolute())
-        if (kept := project_root() / "outputs" / "reference" / "evidence").is_dir():
-            shutil.copytree(kept, workspace.folder, dirs_exist_ok=True)
-        train_blocks(workspace, options.teacher, options.blocks, options.workers)
-
-    return exit_code(work)
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())
+    @functools.lru_cache(maxsize=1)  # noqa: B019, one teacher a notebook
+    def _teachers_logits(self, teacher: str) -> Tensor:
+        return self.predicted(self.workspace.load_weights(teacher), self.data().test.images)

@@ -206,11 +206,13 @@ class Students(Experiment):
     weights: Annotated[Weights, Nested()]
     recipe: Annotated[Recipe, Nested()]
     evaluate_every: Free[int] = Field(ge=1)
+    # whether the trained networks are used, beside what is recorded of them
+    needs_weights: ClassVar[bool] = False
 
     @model_validator(mode="after")
     def _taught(self) -> Self:
         _require_network("network", self.network)
-        overlay, pairing = self.signals.overlay, self.signals.pairing
+        overlay, pairing = self.signals.overlay, self.signals.pairing_of("maps")
         if overlay != "map" and pairing != "static":
             found = f"overlay {overlay!r} is a control for pairing 'static', not for {pairing!r}"
             raise ValueError(f"{found}: choose another overlay or pairing")
@@ -285,6 +287,7 @@ class Students(Experiment):
             self.workers,
             self.threads,
             scoring or self.scoring,
+            self.needs_weights,
         )
 
 
@@ -434,6 +437,7 @@ class ImageNetSubset(Ablation):
     released, tried on the same pictures at 32 x 32.
     """
 
+    needs_weights: ClassVar[bool] = True
     subset_root: Free[str | None] = None
     resize: Resize
     checkpoints: Free[list[str]]
@@ -479,6 +483,8 @@ class ImageNetSubset(Ablation):
 class AttentionMaps(Ablation):
     """Parameters of `08_attention_maps`: Figure S1. Its runs are those of the ablation."""
 
+    needs_weights: ClassVar[bool] = True
+
 
 class Released(Ablation):
     """What the two notebooks about the released code share: the ablation's runs, and the students
@@ -487,6 +493,7 @@ class Released(Ablation):
     `checkpoints` are files of these students, tried on CIFAR-10's test pictures at 32 x 32.
     """
 
+    needs_weights: ClassVar[bool] = True
     checkpoints: Free[list[str]]
 
     @model_validator(mode="after")
@@ -664,17 +671,3 @@ def released_students(files: Iterable[str], classes: int) -> dict[str, MobileNet
                 f" {classes}: leave it out"
             )
     return students
-
-
-# notebooks that train -> the parameters that each accepts
-NOTEBOOKS: dict[str, type[Experiment]] = {
-    "02_teacher_and_signals": TeacherAndSignals,
-    "03_hyperparameters": Search,
-    "04_ablation": Ablation,
-    "05_compression": Sweep,
-    "06_monte_carlo": MonteCarlo,
-    "07_imagenet_subset": ImageNetSubset,
-    "08_attention_maps": AttentionMaps,
-    "09_released_code": ReleasedCode,
-    "09_released_results": ReleasedResults,
-}

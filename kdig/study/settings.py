@@ -287,7 +287,7 @@ _LIGHT = {"01_literature_review", "99_claims"}
 def _model(notebook: str) -> type[Settings]:
     if notebook in _LIGHT:
         return Settings
-    from kdig.study.experiments import NOTEBOOKS  # torch takes seconds
+    from kdig.study.notebooks import NOTEBOOKS  # torch takes seconds
 
     if notebook not in NOTEBOOKS:
         known = ", ".join(sorted({*NOTEBOOKS, *_LIGHT}))
