@@ -73,6 +73,7 @@ TAKEN_UP: dict[str, tuple] = {
     "profile": ("lite", "demo"), "root": ("here", "there"), "download": (True, False), "device": ("cpu", "auto"),
     "engine": ("inline", "local"), "workers": (3, 4), "threads": (3, 4),
     "subset_root": ("here", "there"), "checkpoints": (["a.pt"], []),
+    "teacher": ("a.pt", "reference"),  # tests/test_teachers.py
 }  # fmt: skip
 VALUES = {**TEACHER, **BOTH, **SCORED, **STUDENTS, **READ, **TAKEN_UP}
 # What may differ from the paper's without making a claim undecidable: where and how fast it is
@@ -81,7 +82,7 @@ FREE = {
     "profile", "root", "download", "device", "engine", "workers", "threads", "seed", "evaluate_every",
     "seeds", "methods", "levels", "repetitions", "temperatures", "alphas", "probabilities", "gammas",
     "latency_batches", "latency_repeats", "latency_threads", "latency_variants", "cold_repeats", "training_batch",
-    "subset_root", "checkpoints", "pairings", "pairing_methods", "overlays", "strong_methods",
+    "subset_root", "checkpoints", "teacher", "pairings", "pairing_methods", "overlays", "strong_methods",
     "jpeg_qualities", "noise_sds", "blur_sigmas", "contrast_factors", "robustness_images",
 }  # fmt: skip
 # (notebook, parameter) that the notebook accepts and that changes nothing in it

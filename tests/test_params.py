@@ -142,7 +142,7 @@ def run_cells(kernel, *sources):
 def test_setup_can_be_run_again_after_later_cells():
     kernel = live("profile: str = 'lite'\nepochs: int = 3")
     first = check(Ablation, kernel, "04_ablation")
-    assert run_cells(kernel, "frame, teacher = [1], 'x'") == first
+    assert run_cells(kernel, "frame, found = [1], 'x'") == first
     assert run_cells(kernel, "profile: str = 'lite'\nepochs: int = 4").recipe.epochs == 4
     with pytest.raises(KdigError, match="epochs"):
         run_cells(kernel, "profile = 'lite'; epochs = 0")

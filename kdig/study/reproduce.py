@@ -38,6 +38,7 @@ from kdig.study.settings import (
     profile_path,
     project_root,
     sections_of,
+    teachers_file,
     trains,
 )
 
@@ -265,7 +266,11 @@ def _reads(
     the module that it imports, and the tables of other notebooks that it says it reads.
     """
     yield "the notebook", notebook.read_bytes()
-    yield f"params/{profile}.yaml", json.dumps(sections_of(profile, notebook.stem)).encode()
+    sections = sections_of(profile, notebook.stem)
+    yield f"params/{profile}.yaml", json.dumps(sections).encode()
+    for teacher in filter(None, (section.get("teacher") for section in sections)):
+        path = teachers_file(str(teacher))
+        yield f"teacher {teacher}", path.read_bytes() if path.is_file() else b""
     yield "root", str(root).encode()
     for path in dependencies(notebook):
         yield str(path.relative_to(Path(__file__).parents[2])), path.read_bytes()

@@ -75,6 +75,17 @@ def located(path: str | Path) -> Path:
     return whole if whole.is_absolute() else project_root() / whole
 
 
+# the value of `teacher` that means the network in `outputs/reference/evidence`
+REFERENCE = "reference"
+
+
+def teachers_file(teacher: str) -> Path:
+    """The file that the parameter `teacher` names: a checkpoint, or the reference's model card."""
+    if teacher == REFERENCE:
+        return project_root() / "outputs" / "reference" / "evidence" / "teacher.json"
+    return located(teacher)
+
+
 def brief(path: Path) -> Path:
     """`path` from the project root on, if it lies there, so that what is printed holds no folder of
     this machine.
