@@ -10,14 +10,16 @@ import pandas as pd
 import yaml
 
 from kdig.study import notebooks as registered
-from kdig.study.settings import Settings, free, profile_settings
+from kdig.study.settings import Settings, free, notebooks_of, profile_settings
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 MODELS: dict[str, type[Settings]] = {
     path.stem: registered.NOTEBOOKS.get(path.stem, Settings) for path in NOTEBOOKS
 }
-PROFILES = ("demo", "lite", "paper")
+PROFILES = ("demo", "evidence", "lite", "paper")
+# which profile runs which notebook
+RUN = [(profile, path.stem) for profile in PROFILES for path in notebooks_of(profile)]
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
@@ -64,6 +66,7 @@ def _whole_table() -> str:
     lacking = {
         name: value
         for notebook, model in registered.NOTEBOOKS.items()
+        if ("paper", notebook) in RUN
         for name, value in settings_of(notebook, "paper").flat().items()
         if name not in free(model) | set(table.name)
     }

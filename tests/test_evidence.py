@@ -1,12 +1,40 @@
 """The arms of `docs/evidence.md` differ in what they name, and in nothing else."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
 import pytest
+import torch
 
 from kdig import KdigError
+from kdig.core.run import LEVEL_OF
+from kdig.core.runs import execute
+from kdig.core.store import Workspace
 from kdig.core.train import train
-from kdig.study import evidence
+from kdig.measure.agreement import agreement, calibration_error, kl_divergence
+from kdig.paper import published
 from kdig.study.command import STOPPED, exit_code
-from kdig.study.evidence import arms
+from kdig.study.evidence import AlphaPairing, Blocks, Factorial, Signature
+from kdig.study.experiments import Experiment
+from kdig.study.notebooks import NOTEBOOKS
+from kdig.study.settings import profile_settings
+from kdig.study.tables import evidence
+
+KEPT = Path(__file__).parents[1] / "outputs" / "reference" / "evidence"
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """The settings of a notebook in the evidence profile, as if the images were there."""
+    data = SimpleNamespace(fingerprint=cifar10_fingerprint(), classes=("",) * 10)
+    monkeypatch.setattr(Experiment, "data", lambda self: data)
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
+    return lambda name: profile_settings(NOTEBOOKS[name], name, {"profile": "evidence"})
+
+
+def cifar10_fingerprint() -> str:
+    return Workspace(KEPT).runs()[0].data
 
 
 def changed(one, other) -> set[str]:
@@ -15,8 +43,15 @@ def changed(one, other) -> set[str]:
     return {name for name in values[0] if values[0][name] != values[1][name]} - groups
 
 
-def test_arms_of_part_b_differ_in_what_they_name():
-    runs = arms(0, "data", "teacher", "untrained", "own")
+def teacher_of(settings: Blocks) -> str:
+    return settings.released(settings.given.teacher)
+
+
+def test_arms_of_part_b_differ_in_what_they_name(asked, monkeypatch):
+    settings = asked("10_alpha_pairing")
+    kept = SimpleNamespace(weights="own")
+    monkeypatch.setattr(Workspace, "record", lambda self, run: kept)
+    runs = settings.arms("teacher", 0)
     assert len(runs) == len({run.key for run in runs.values()}) == 10
     for alpha in (0.01, 0.1, 0.5):
         assert changed(runs[f"own-{alpha}"], runs[f"other-{alpha}"]) == {"pairing"}
@@ -25,22 +60,146 @@ def test_arms_of_part_b_differ_in_what_they_name():
     assert changed(runs["own-0.5"], runs["self-0.5"]) == {"teacher"}
     assert changed(runs["own-0.5"], runs["untrained-0.5"]) == {"teacher"}
     assert changed(runs["plain"], runs["smoothing"]) == {"label_smoothing"}
-    assert changed(runs["plain"], arms(1, "data", "teacher", "untrained", "own")["plain"]) == {
-        "seed"
-    }
+    assert changed(runs["plain"], settings.arms("teacher", 1)["plain"]) == {"seed"}
 
 
-def test_a_run_whose_record_alone_is_kept_is_not_trained_again(make_run, workspace, monkeypatch):
-    done, left = make_run(seed=0), make_run(seed=1)
+def test_kept_records_are_arms_of_the_profile(asked):
+    """What was trained under the plan is what the profile asks for today."""
+    known = set()
+    for name in ("10_alpha_pairing", "10_signature", "10_factorial"):
+        settings = asked(name)
+        teacher = teacher_of(settings)
+        known |= {run.key for seed in range(10) for run in settings.arms(teacher, seed).values()}
+    plain = {run.weights for run in map(Workspace(KEPT).record, Workspace(KEPT).runs())}
+    for run in Workspace(KEPT).runs():
+        assert run.key in known or run.teacher in plain, f"{run} is no arm of a part"
+
+
+def test_arms_of_part_c_differ_in_what_they_name(asked):
+    runs = asked("10_factorial").arms("teacher", 0)
+    assert len(runs) == len({run.key for run in runs.values()}) == 15
+    own = {"alpha", "temperature", "teacher"}
+    assert changed(runs["none.none"], runs["own.none"]) == own
+    assert changed(runs["none.map"], runs["own.map"]) == own - {"teacher"}
+    assert changed(runs["none.map"], runs["none.other"]) == {"overlay"}
+    # maps of the image itself lie over it, whosever the soft targets are
+    met = runs["released.map"].signals
+    assert (met.pairing_of("logits"), met.pairing_of("maps")) == ("released", "static")
+    assert changed(runs["own.map"], runs["released.map"]) == {
+        "alpha", "temperature", "pairing", "maps_pairing",
+    }  # fmt: skip
+    assert changed(runs["paper.own"], runs["paper.released"]) == {"pairing"}
+    assert runs["paper.own"].method == "kd_ig"
+    assert runs["paper.plain"].recipe.optimizer == "adam"
+
+
+def test_arms_of_part_a_differ_in_what_they_name(asked):
+    runs = asked("10_signature").arms("teacher", 0)
+    assert list(runs) == ["plain", "own-a", "other-a", "own-b", "other-b"]
+    assert changed(runs["own-a"], runs["other-a"]) == {"pairing"}
+    assert changed(runs["own-a"], runs["own-b"]) == {"teacher"}
+
+
+def test_a_released_student_that_is_not_here_is_known_by_its_hash(asked, monkeypatch):
+    settings = asked("10_alpha_pairing")
+    monkeypatch.setattr("kdig.study.evidence.located", lambda path: Path("nowhere") / path)
+    row = published("released_students").set_index("accuracy").loc[90.73]
+    teacher = settings.teacher()
+    assert (teacher.weights, teacher.last.test_accuracy) == (row.weights, 90.73)
+    assert row.network in LEVEL_OF
+    with pytest.raises(KdigError, match="no file"):
+        settings.released("released/another.pt")
+
+
+def test_a_record_alone_is_a_finished_run_where_no_network_is_needed(make_run, workspace):
+    done = make_run(seed=0)
     weights = workspace.folder / "weights" / f"{train(done, workspace).weights}.pt"
     weights.unlink()
-    asked = []
-    monkeypatch.setattr(evidence, "execute", lambda runs, *rest, **named: asked.append(runs))
-    evidence._train([done, left], workspace, workers=1)
-    assert asked == [[left]]
-    assert workspace.trained(done) is None
     assert workspace.result(done) is None
-    assert workspace.record(done).weights == weights.stem
+    (result,) = execute([done], workspace, weights=False)
+    assert result.weights == weights.stem
+    assert not weights.exists()
+    execute([done], workspace)
+    assert weights.exists()
+
+
+def test_agreement_by_hand():
+    teacher = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    assert agreement(teacher, teacher) == {"same_answer": 100.0, "kl_teacher": 0.0}
+    found = agreement(torch.zeros(2, 2), teacher)
+    sure = torch.sigmoid(torch.tensor(2.0)).item()
+    assert found["same_answer"] == 50.0
+    entropy = -sum(p * torch.tensor(p).log().item() for p in (sure, 1 - sure))
+    assert found["kl_teacher"] == pytest.approx(torch.tensor(2.0).log().item() - entropy, rel=1e-5)
+    assert kl_divergence(torch.zeros(2, 2), teacher, 1e6) == pytest.approx(0, abs=1e-6)
+
+
+def test_calibration_error_by_hand():
+    """Three images of confidence 0.8 and one of 0.6, two of the three right and the one wrong."""
+    odds = torch.tensor([0.8, 0.8, 0.8, 0.6])
+    logits = torch.stack([odds.log(), (1 - odds).log()], 1)
+    labels = torch.tensor([0, 0, 1, 1])
+    assert calibration_error(logits, labels) == pytest.approx(100 * (3 * (0.8 - 2 / 3) + 0.6) / 4)
+
+
+class TestContrasts:
+    frame = pd.DataFrame(
+        {
+            "arm": ["a", "b", "c"] * 3,
+            "block": [0, 0, 0, 1, 1, 1, 2, 2, 2],
+            "accuracy": [70.0, 75.1, 72.0, 71.0, 76.0, 72.9, 72.0, 77.0, 74.1],
+        }
+    )
+
+    def test_estimate_and_width_by_hand(self):
+        """Differences of means, with the error that is left after blocks and arms."""
+        asked = [evidence.Contrast("b - a", evidence.difference(["b"], ["a"]), "above")]
+        table, facts = evidence.contrasts(self.frame, asked)
+        cells = self.frame.pivot(index="block", columns="arm", values="accuracy")
+        rest = cells.sub(cells.mean(1), axis=0).sub(cells.mean() - cells.to_numpy().mean())
+        sd = ((rest**2).to_numpy().sum() / 4) ** 0.5
+        half = 2.7764451 * sd * (2 / 3) ** 0.5
+        row = table.iloc[0]
+        assert row.value == pytest.approx(cells.b.mean() - cells.a.mean())
+        assert (row.high - row.low) / 2 == pytest.approx(half)
+        assert row.word == "supported"
+        assert facts[0]["n"] == 3
+
+    @pytest.mark.parametrize(
+        ("predicted", "low", "high", "word"),
+        [
+            ("above", 0.5, 1.0, "supported"), ("above", 0.1, 1.0, "undecided"),
+            ("above", -1.0, 0.3, "contradicted"), ("within", -0.3, 0.3, "supported"),
+            ("within", -0.5, 0.3, "undecided"), ("within", 0.5, 0.9, "contradicted"),
+            ("within", -0.9, -0.5, "contradicted"), ("", 1.0, 2.0, ""),
+        ],
+    )  # fmt: skip
+    def test_words(self, predicted, low, high, word):
+        assert evidence.Contrast("", {}, predicted).word(low, high) == word
+
+    @pytest.mark.parametrize(
+        "asked",
+        [evidence.alpha_pairing([0.01, 0.5]), evidence.signature("ab"), evidence.factorial()],
+    )
+    def test_weights_add_up_to_nothing(self, asked):
+        for contrast in asked:
+            assert sum(contrast.weights.values()) == pytest.approx(0)
+            assert sum(map(abs, contrast.weights.values())) == pytest.approx(
+                4 if "interaction" in contrast.name else 2
+            )
+
+    def test_contrasts_name_arms_that_there_are(self, asked, monkeypatch):
+        monkeypatch.setattr(Workspace, "record", lambda self, run: SimpleNamespace(weights="own"))
+        parts: dict[str, tuple[type[Blocks], list[evidence.Contrast]]] = {
+            "10_alpha_pairing": (AlphaPairing, evidence.alpha_pairing([0.01, 0.1, 0.5])),
+            "10_signature": (Signature, evidence.signature("ab")),
+            "10_factorial": (Factorial, evidence.factorial()),
+        }
+        for name, (model, contrasts) in parts.items():
+            settings = asked(name)
+            assert type(settings) is model
+            arms = settings.arms("teacher", 0)
+            assert {arm for contrast in contrasts for arm in contrast.weights} <= set(arms)
 
 
 def test_a_command_ends_with_a_line_and_a_code(capsys):

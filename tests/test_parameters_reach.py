@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import write_tree
-from helpers import ROOT, papers_table, settings_of
+from helpers import ROOT, RUN, papers_table, settings_of
 
 from kdig import paper
 from kdig.core.data import CIFAR10_CLASSES
@@ -29,6 +29,8 @@ pytestmark = pytest.mark.pins
 EQUAL_WIDTH = cache(experiments.equal_width)  # a third of a second, and asked for hundreds of times
 SECTIONS = cache(settings._sections)
 CASES = [(notebook, name) for notebook, model in NOTEBOOKS.items() for name in parameters(model)]
+# those of notebooks that compare with the paper's own numbers
+PRINTED = [case for case in CASES if ("paper", case[0]) in RUN]
 
 # Parameter -> two values, of which one that the notebook does not have is tried. `TEACHER`, `BOTH`,
 # `STUDENTS`: whose keys change. `SCORED`: what the networks are tried on changes, and no key.
@@ -46,7 +48,7 @@ STUDENTS: dict[str, tuple] = {
     "train_images": (100, 200), "width": (0.5, 0.75), "network": ("s3", "s4"),
     "attribution": ("saliency", "grad_cam"), "steps": (3, 4), "baseline": ("mean", "black"),
     "rule": ("riemann_left", "gausslegendre"), "output": ("softmax", "logit"),
-    "pairing": ("released", "static"), "overlay": ("grey", "mixup"), "blend": (0.3, 0.4),
+    "pairing": ("released", "static"), "maps_pairing": ("released", "static"), "overlay": ("grey", "mixup"), "blend": (0.3, 0.4),
     "alpha": (0.3, 0.4), "temperature": (3.5, 4.5), "probability": (0.3, 0.4), "gamma": (0.35, 0.45),
     "attention_reduction": ("mean", "sum"), "epochs": (5, 6), "batch_size": (30, 40),
     "learning_rate": (0.03, 0.04), "optimizer": ("sgd", "adamw"), "schedule": ("cosine", "onecycle"), "normalise": (True, False),
@@ -59,6 +61,7 @@ STUDENTS: dict[str, tuple] = {
     "overlays": (["map", "mixup"], ["map", "grey"]), "overlay_probability": (0.6, 0.7),
     "strong_methods": (["student", "at"], ["student", "kd"]),
     "strong_optimizer": ("adam", "adamw"), "strong_learning_rate": (0.3, 0.4), "strong_schedule": ("cosine", "constant"),
+    "blocks": (3, 4), "own_alpha": (0.3, 0.4), "own_temperature": (3.5, 4.5),
     "strong_weight_decay": (0.2, 0.3), "strong_label_smoothing": (0.2, 0.3),
 }  # fmt: skip
 # parameters of a measurement: the notebook's code reads them
@@ -74,6 +77,8 @@ TAKEN_UP: dict[str, tuple] = {
     "profile": ("lite", "demo"), "root": ("here", "there"), "download": (True, False), "device": ("cpu", "auto"),
     "engine": ("inline", "local"), "workers": (3, 4), "threads": (3, 4),
     "subset_root": ("here", "there"), "checkpoints": (["a.pt"], []),
+    "teacher": ("a.pt", "reference"),  # tests/test_teachers.py
+    "teachers": (["a.pt"], []),  # tests/test_evidence.py
 }  # fmt: skip
 VALUES = {**TEACHER, **BOTH, **SCORED, **STUDENTS, **READ, **TAKEN_UP}
 # What may differ from the paper's without making a claim undecidable: where and how fast it is
@@ -82,15 +87,25 @@ FREE = {
     "profile", "root", "download", "device", "engine", "workers", "threads", "seed", "evaluate_every",
     "seeds", "methods", "levels", "repetitions", "temperatures", "alphas", "probabilities", "gammas",
     "latency_batches", "latency_repeats", "latency_threads", "latency_variants", "cold_repeats", "training_batch",
-    "subset_root", "checkpoints", "pairings", "pairing_methods", "overlays", "strong_methods",
+    "subset_root", "checkpoints", "teacher", "blocks", "pairings", "pairing_methods", "overlays", "strong_methods",
     "jpeg_qualities", "noise_sds", "blur_sigmas", "contrast_factors", "robustness_images",
 }  # fmt: skip
 # (notebook, parameter) that the notebook accepts and that changes nothing in it
 IDLE = {
     ("02_teacher_and_signals", "width"): "it trains no student",
     ("02_teacher_and_signals", "pairing"): "it shows every pairing",
+    ("02_teacher_and_signals", "maps_pairing"): "it shows every pairing",
     ("05_compression", "network"): "its networks are those of `levels`",
 }
+OF_MAPS = ("attribution", "steps", "baseline", "rule", "output")
+OVERLAID = ("maps_pairing", "overlay", "blend", "probability")
+ATTENTIVE = ("gamma", "attention_reduction")
+ARMS = {
+    "10_alpha_pairing": ("alpha", "pairing", *OF_MAPS, *OVERLAID, *ATTENTIVE),
+    "10_factorial": ("pairing", "maps_pairing", "overlay", *ATTENTIVE),
+    "10_signature": ("pairing", *OF_MAPS, *OVERLAID, *ATTENTIVE),
+}
+IDLE |= {(notebook, name): "arms say it" for notebook, names in ARMS.items() for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +203,7 @@ def test_a_parameter_reaches_the_runs_that_it_names(notebook, name, tree):
     expected = {"teacher"} if name in {**TEACHER, **BOTH} else set()
     expected |= {"scored"} if name in SCORED else set()
     if (notebook, name) in IDLE:
-        assert name not in names_read(notebook) or name == "pairing"
+        assert name not in names_read(notebook) or name.endswith("pairing")
     elif before["students"]:
         expected |= {"students"} if name in {**STUDENTS, **BOTH} else set()
     elif name in STUDENTS:  # a notebook that trains no students measures signals with these
@@ -210,14 +225,15 @@ def test_a_parameter_of_a_measurement_is_read_by_its_notebook(notebook, name, tr
 def test_a_search_is_tried_on_validation_pictures_as_often_as_asked(monkeypatch):
     monkeypatch.setattr(experiments, "execute", lambda *given: given)
     for every in (3, 4):
-        scoring = settings_of("03_hyperparameters", evaluate_every=every).search([])[-1]
+        scoring = settings_of("03_hyperparameters", evaluate_every=every).search([])[-2]
         assert (scoring.split, scoring.every) == ("validation", every)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_parameters_that_say_where_and_how_fast_reach_the_engine(notebook, tmp_path, monkeypatch):
+    profile = next(name for name, run in RUN if run == notebook and name != "demo")
     given = {
-        "profile": "lite",
+        "profile": profile,
         "root": str(tmp_path),
         "download": True,
         "device": "cuda:1",
@@ -229,15 +245,15 @@ def test_parameters_that_say_where_and_how_fast_reach_the_engine(notebook, tmp_p
     asked = check(NOTEBOOKS[notebook], dict(given), notebook)
     workspace = asked.workspace
     assert (workspace.root, workspace.download, workspace.device) == (tmp_path, True, "cuda:1")
-    assert asked.outputs.folder.name == workspace.folder.name == "lite"
+    assert asked.outputs.folder.name == workspace.folder.name == profile
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     rest = {name: value for name, value in given.items() if name != "device"}
     assert settings_of(notebook, **rest).workspace.device == "cuda"
     monkeypatch.setattr(experiments, "execute", lambda *given, **named: [(given, named)])
     if isinstance(asked, Students):
-        found = ([], workspace, "inline", 3, 5, asked.scoring)
+        found = ([], workspace, "inline", 3, 5, asked.scoring, asked.needs_weights)
         assert asked.execute([]) == [(found, {})]
-        assert asked.execute([], Search.validation)[0][0][-1] == Search.validation
+        assert asked.execute([], Search.validation)[0][0][-2] == Search.validation
     demo = settings_of(notebook)
     of_teacher, named = demo.teacher()
     assert of_teacher == ([demo.teacher_run()], demo.workspace)
@@ -288,7 +304,7 @@ def standard(tmp_path, monkeypatch):
     papers_settings.cache_clear()
 
 
-@pytest.mark.parametrize(("notebook", "name"), CASES)
+@pytest.mark.parametrize(("notebook", "name"), PRINTED)
 def test_only_what_decides_no_result_may_differ_from_the_papers(notebook, name, standard):
     model = NOTEBOOKS[notebook]
     given = {"subset_root": "here"} if "subset_root" in parameters(model) else {}
@@ -303,13 +319,13 @@ def test_only_what_decides_no_result_may_differ_from_the_papers(notebook, name, 
 
 def test_a_profile_of_another_name_may_be_the_papers(standard, tmp_path, monkeypatch):
     """The name alone decides nothing, and lite's values are others."""
-    for notebook in NOTEBOOKS:
+    for notebook in dict(PRINTED):
         values = settings_of(notebook, "paper")
         assert values.model_copy(update={"profile": "mine"}).is_papers(notebook)
         assert not settings_of(notebook, "lite").is_papers(notebook)
 
 
-@pytest.mark.parametrize(("notebook", "name"), [case for case in CASES if case[1] not in FREE])
+@pytest.mark.parametrize(("notebook", "name"), [case for case in PRINTED if case[1] not in FREE])
 def test_the_table_has_a_row_for_every_setting_that_decides(notebook, name):
     """And `params/paper.yaml` has the same value."""
     rows = papers_settings(notebook)
@@ -317,7 +333,7 @@ def test_the_table_has_a_row_for_every_setting_that_decides(notebook, name):
     assert settings_of(notebook, "paper").flat()[name] == rows[name]
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS)
+@pytest.mark.parametrize("notebook", dict(PRINTED))
 def test_the_paper_profile_is_the_papers(notebook, monkeypatch):
     monkeypatch.setattr(
         experiments.Experiment, "data", lambda self: SimpleNamespace(is_cifar10=True)

@@ -21,7 +21,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from helpers import MODELS, NOTEBOOKS, PROFILES, ROOT, edit_profile, own_project, settings_of
+from helpers import MODELS, NOTEBOOKS, ROOT, RUN, edit_profile, own_project, settings_of
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -69,18 +69,25 @@ def test_no_cell_is_longer_than_a_screen(path):
             assert len(cell.source.splitlines()) <= 25, cell.id
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("notebook", MODELS)
+@pytest.mark.parametrize(("profile", "notebook"), RUN)
 def test_profiles_are_accepted(profile, notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
     check(MODELS[notebook], {"profile": profile}, notebook)
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_profile_has_a_section_for_every_notebook_that_trains(profile):
-    sections = yaml.safe_load((ROOT / "params" / f"{profile}.yaml").read_text(encoding="utf-8"))
+def test_every_notebook_that_trains_runs_in_the_demo_and_in_a_profile_of_real_images():
     wanted = {path.stem for path in NOTEBOOKS if trains(path)}
-    assert set(sections) == {"common", "students", *wanted}
+    assert {notebook for profile, notebook in RUN if profile == "demo"} >= wanted
+    assert {notebook for profile, notebook in RUN if profile in ("lite", "evidence")} >= wanted
+
+
+def test_a_notebook_without_a_section_names_the_profiles_that_run_it():
+    with pytest.raises(
+        KdigError, match=r"no section 10_factorial: choose profile demo or evidence"
+    ):
+        settings_of("10_factorial", "paper")
+    with pytest.raises(KdigError, match="no notebook '10_factorial' in profile lite"):
+        reproduce.reproduce("lite", None, "10_factorial")
 
 
 def test_paper_profile_is_the_papers():

@@ -168,7 +168,7 @@ class SignalSpec(BaseModel):
 class Teacher:
     """A trained network with the normalisation that it was trained with: frozen, in eval mode.
 
-    `network` is its name in `NETWORKS`.
+    `network` is its name in `NETWORKS`, `width` the multiplier of its channels.
     """
 
     net: nn.Module
@@ -176,6 +176,7 @@ class Teacher:
     std: Sequence[float]
     device: str = "cpu"
     network: str = "mobilenet_v2"
+    width: float = 1.0
 
     def __post_init__(self) -> None:
         self.hash = state_hash(self.net)
@@ -401,5 +402,7 @@ def _warn_of_weak_teacher(agreement: float, classes: int) -> None:
             f"the teacher agrees with {agreement:.0%} of the labels, a guess with {1 / classes:.0%}"
         )
         warnings.warn(
-            f"{found}: train it longer (teacher_epochs, teacher_train_images)", stacklevel=2
+            f"{found}: train it longer (teacher_epochs, teacher_train_images), or give another one"
+            " (teacher)",
+            stacklevel=2,
         )

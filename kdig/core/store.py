@@ -3,11 +3,11 @@
 import base64
 import functools
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -261,6 +261,22 @@ class Workspace:
         """Write what a finished run has scored."""
         _write(self._score(run, score.scoring), score)
 
+    def teachers_score(self, weights: str, data: Dataset, scoring: Scoring) -> Score | None:
+        """What a network that no run has trained scores on `data`, if it has been tried.
+
+        Raises `KdigError` when it cannot be read.
+        """
+        return _read(self._teachers_score(weights, data, scoring), Score)
+
+    def save_teachers_score(self, score: Score, data: Dataset) -> None:
+        """Write what a network that no run has trained scores on the images of `data`."""
+        _write(self._teachers_score(score.weights, data, score.scoring), score)
+
+    def _teachers_score(self, weights: str, data: Dataset, scoring: Scoring) -> Path:
+        # the fingerprint says which images, not at which size
+        images = f"{data.fingerprint}-{data.test.images.shape[-1]}"
+        return self.folder / "scores" / f"teacher-{weights}-{images}-{scoring.name}.json"
+
     def traceback(self, run: Run) -> Path:
         """Where a failure of `run` leaves its traceback, until the run succeeds."""
         return self.folder / "runs" / f"{run.key}.error.txt"
@@ -302,9 +318,15 @@ class Workspace:
             raise KdigError(
                 f"cannot read the weights {path}; delete the file to train them again"
             ) from None
-        net = build(content["network"], content["classes"], content["width"])
-        net.load_state_dict(content["state"])
-        return Teacher(net, content["mean"], content["std"], self.device, content["network"])
+        return unpacked(content, self.device)
+
+
+def unpacked(content: Mapping[str, Any], device: str = "cpu") -> Teacher:
+    """The network in the `content` of a file that `Workspace.keep` has written."""
+    network, width = content["network"], content["width"]
+    net = build(network, content["classes"], width)
+    net.load_state_dict(content["state"])
+    return Teacher(net, content["mean"], content["std"], device, network, width)
 
 
 @functools.lru_cache(maxsize=2)

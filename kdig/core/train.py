@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from kdig import KdigError
-from kdig.core.data import Dataset, Split
+from kdig.core.data import Dataset, Split, stratified
 from kdig.core.dataset import IGDataset
 from kdig.core.environment import cores, environment, thread_count
 from kdig.core.files import alone
@@ -48,7 +48,7 @@ _TEACHERS = 2**31
 # torch's generator and thread count belong to the process: one run at a time in each, also on a
 # worker with several threads
 _LOCK = threading.Lock()
-_NO_NORMALISATION = ((0.0,) * 3, (1.0,) * 3)
+NOT_NORMALISED = ((0.0,) * 3, (1.0,) * 3)
 
 
 def untrained(run: Run, classes: int) -> nn.Module:
@@ -182,22 +182,39 @@ def _score(record: Record, workspace: Workspace, scoring: Scoring, threads: int)
     """Try a network that is trained already on the images of `scoring`."""
     scored = workspace.pictures(record.run, scoring).scored
     with _LOCK, thread_count(threads):
-        logits = predict(
-            workspace.load_weights(record.weights).model, scored, device=workspace.device
-        )
-    loss = nn.functional.cross_entropy(logits, scored.labels).item()
-    last = EpochScore(
-        epoch=record.run.recipe.epochs, loss=loss, accuracy=accuracy(logits, scored.labels)
-    )
-    score = Score(
-        weights=record.weights,
-        scoring=scoring,
-        epochs=[last],
-        predictions=encoded(logits.argmax(1)),
-        later=True,
-    )
+        epochs = record.run.recipe.epochs
+        score = _tried(record.weights, scored, workspace, scoring, epochs)
     workspace.save_score(record.run, score)
     return joined(record, score)
+
+
+def score_teacher(
+    weights: str, data: Dataset, workspace: Workspace, scoring: Scoring, threads: int
+) -> Score:
+    """How a network that no run has trained does on the test images of `data`.
+
+    `Workspace.keep` must have written its weights. A score that is stored already is taken as it is.
+    """
+    score = workspace.teachers_score(weights, data, scoring)
+    if score is None:
+        scored = stratified(data.test, scoring.images, name="test_images")
+        with _LOCK, thread_count(threads):
+            score = _tried(weights, scored, workspace, scoring, epoch=0)
+        workspace.save_teachers_score(score, data)
+    return score
+
+
+def _tried(
+    weights: str, scored: Split, workspace: Workspace, scoring: Scoring, epoch: int
+) -> Score:
+    """The score of a stored network, after its training of so many epochs."""
+    logits = predict(workspace.load_weights(weights).model, scored, device=workspace.device)
+    loss = nn.functional.cross_entropy(logits, scored.labels).item()
+    last = EpochScore(epoch=epoch, loss=loss, accuracy=accuracy(logits, scored.labels))
+    predictions = encoded(logits.argmax(1))
+    return Score(
+        weights=weights, scoring=scoring, epochs=[last], predictions=predictions, later=True
+    )
 
 
 def _train(
@@ -210,7 +227,7 @@ def _train(
         data, scored = pictures.data, pictures.scored
         net = untrained(run, len(data.classes))
         net = net.to(workspace.device).to(memory_format=torch.channels_last)
-        mean, std = (data.mean, data.std) if run.recipe.normalise else _NO_NORMALISATION
+        mean, std = (data.mean, data.std) if run.recipe.normalise else NOT_NORMALISED
         model = with_normalisation(net, mean, std)
         history = _fitted(run, model, net, workspace, pictures, scoring.every, epochs_shown)
         predicted = predict(model, scored, device=workspace.device).argmax(1)

@@ -16,9 +16,10 @@ from kdig.core.signals import Teacher, signal_path
 from kdig.core.store import Workspace
 from kdig.core.train import signal_spec
 from kdig.measure.latency import training_call
-from kdig.study.experiments import Students
+from kdig.study.experiments import Experiment, Students
 from kdig.study.notebooks import NOTEBOOKS
 from kdig.study.settings import profile_settings
+from kdig.study.teachers import keep_given
 
 
 def profile_cost(profile: str, notebooks: Sequence[str], root: str | None) -> str:
@@ -36,13 +37,7 @@ def profile_cost(profile: str, notebooks: Sequence[str], root: str | None) -> st
         return f"profile {profile}: nothing to train"
     first = experiments[0]
     workspace = first.workspace
-    known = workspace.trained(first.teacher_run())
-    teacher = known.weights if known else "to be trained"
-    runs = {
-        run.key: run
-        for e in experiments
-        for run in [e.teacher_run(), *(e.runs(teacher) if isinstance(e, Students) else [])]
-    }
+    runs = {run.key: run for e in experiments for run in _runs(e)}
     todo = [run for run in runs.values() if workspace.trained(run) is None]
     text = f"profile {profile}: {len(todo)} of {len(runs)} runs to train"
     if not todo:
@@ -56,6 +51,18 @@ def profile_cost(profile: str, notebooks: Sequence[str], root: str | None) -> st
         " counted"
     )
     return f"{text}, {epochs:,} epochs, about {duration} here ({workspace.device}; {about})"
+
+
+def _runs(experiment: Experiment) -> list[Run]:
+    """Every run of a notebook. A teacher that is given is none; it is put into the store."""
+    workspace, given = experiment.workspace, experiment.given.teacher
+    if given is not None:
+        weights, teachers = keep_given(given, workspace, experiment.data())[0].hash, []
+    else:
+        teachers = [experiment.teacher_run()]
+        known = workspace.trained(teachers[0])
+        weights = known.weights if known else "to be trained"
+    return teachers + (experiment.runs(weights) if isinstance(experiment, Students) else [])
 
 
 def estimate(runs: Sequence[Run], workspace: Workspace, workers: int, threads: int) -> float:

@@ -6,14 +6,15 @@ A block is a seed. It fixes initial weights, order of images, crops and flips fo
 import functools
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, ClassVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 import pandas as pd
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from kdig.core.networks import build
+from kdig.core.networks import build, count_parameters
 from kdig.core.run import Run
 from kdig.core.runs import frame
 from kdig.core.signals import Teacher
@@ -24,9 +25,9 @@ from kdig.measure.alignment import logit_gap
 from kdig.measure.corruptions import corrupt
 from kdig.paper import published
 from kdig.paper.recompute import matching_smoothing, stationary_gap
-from kdig.paper.released import load_released_checkpoint
 from kdig.study.experiments import Students
 from kdig.study.settings import Free, located
+from kdig.study.teachers import GivenTeacher, TestScore, keep_given
 
 NOT_NORMALISED = ((0.0,) * 3, (1.0,) * 3)
 # what a factorial crosses: whose soft targets, and what is laid over the images
@@ -68,17 +69,32 @@ class Blocks(Students):
         tested = replace(self.data().test, images=images)
         return predict(network.model, tested, device=network.device)
 
+    def teacher(self) -> Result | GivenTeacher:
+        """As elsewhere; of a released student that is not here, what is published of it."""
+        given = self.given.teacher
+        if given and not located(given).exists() and (row := _published(given)) is not None:
+            source = f"{row.file} of the authors' repository, which is not here"
+            parameters = count_parameters(build(row.network))
+            last = TestScore(float("nan"), row.accuracy)
+            return GivenTeacher(source, row.network, 1.0, row.weights, parameters, last)
+        return super().teacher()
+
     def released(self, file: str) -> str:
         """The hash of a released student's weights, which are kept where runs find them.
 
-        Where only its records are here and not the file, the hash is the one that is published
-        with this package. Raises `KdigError` for a file that is none of the released students'.
+        Where only records of runs are here and not the file, the hash is the published one. Raises
+        `KdigError` for a file that is missing and none of the released students'.
         """
-        path = located(file)
-        known = published("released_students").set_index("file").weights
-        if path.name in known and not path.exists():
-            return str(known[path.name])
-        return self.workspace.keep(load_released_checkpoint(path), *NOT_NORMALISED, "s2")
+        if not located(file).exists() and (row := _published(file)) is not None:
+            return str(row.weights)
+        return keep_given(file, self.workspace, self.data())[0].hash
+
+
+def _published(file: str) -> Any:
+    """The row of `paper/published/released_students.csv` for a file's name; None for another."""
+    table = published("released_students")
+    rows = table[table.file == Path(file).name]
+    return next(rows.itertuples(), None)
 
 
 def arms_frame(results: Mapping[tuple[int, str], Result]) -> pd.DataFrame:
@@ -116,12 +132,12 @@ class AlphaPairing(Blocks):
 
     def arms(self, teacher: str, seed: int) -> dict[str, Run]:
         """`plain`, `smoothing`, `own-<alpha>`, `other-<alpha>`, `untrained-<alpha>`, `self-<alpha>`."""
-        distilled = functools.partial(self.student_run, "kd", seed)
+        distilled = functools.partial(self.student_run, "kd", seed, pairing="static")
         smoothed = self.recipe.model_copy(update={"label_smoothing": self.smoothing()})
         plain = self.student_run("student", seed, teacher)
         arms = {"plain": plain, "smoothing": plain.model_copy(update={"recipe": smoothed})}
         for alpha in self.alphas:
-            arms[f"own-{alpha}"] = distilled(teacher, alpha=alpha, pairing="static")
+            arms[f"own-{alpha}"] = distilled(teacher, alpha=alpha)
             arms[f"other-{alpha}"] = distilled(teacher, alpha=alpha, pairing="released")
         controls = {"untrained": self.untrained()}
         if record := self.workspace.record(plain):
@@ -206,13 +222,14 @@ class Factorial(Blocks):
         recipe = Recipe(epochs=self.recipe.epochs)
         as_printed = {"plain": ("student", "static"), "own": ("kd_ig", "static")}
         as_printed["released"] = ("kd_ig", "released")
+        printed = {"recipe": recipe, "overlay": "map", "maps_pairing": None}
         return arms | {
-            f"paper.{name}": self.student_run(method, seed, teacher, recipe=recipe, pairing=pairing)
+            f"paper.{name}": self.student_run(method, seed, teacher, pairing=pairing, **printed)
             for name, (method, pairing) in as_printed.items()
         }
 
     def _crossed(self, teacher: str, seed: int, targets: str, overlay: str) -> Run:
-        given: dict[str, object] = {"maps_pairing": "static"}
+        given: dict[str, object] = {"pairing": "static", "maps_pairing": "static"}
         if targets == "own":
             given |= {"alpha": self.own_alpha, "temperature": self.own_temperature}
         elif targets == "released":

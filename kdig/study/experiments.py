@@ -29,7 +29,8 @@ from kdig.paper import OTHER_SETTINGS, papers_settings, published
 from kdig.paper.imagenet import Resize, Source, load_subset, stand_in
 from kdig.paper.recompute import matching_smoothing, stationary_gap
 from kdig.paper.released import load_released_checkpoint
-from kdig.study.settings import Free, Nested, Settings, free, located, outputs_of
+from kdig.study.settings import FREE, Free, Nested, Settings, free, located, outputs_of
+from kdig.study.teachers import GivenBy, GivenTeacher, given_result
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -58,6 +59,8 @@ class Experiment(Settings):
     width: float = Field(gt=0)
     padding: int = Field(ge=0)
     flip: bool
+    # what a given teacher decides is asked of itself: `why_not_decided`
+    given: Annotated[GivenBy, Nested(), FREE] = GivenBy()
     teacher_network: str
     teacher_width: float = Field(gt=0)
     teacher_train_images: int | None = Field(ge=10)
@@ -126,10 +129,12 @@ class Experiment(Settings):
         """Whether data and all settings that decide a result are the paper's.
 
         Only then claims about results are decided. A setting for which `paper/settings.csv` has no
-        value counts as different.
+        value counts as different. Where a teacher is given, those of its training decide nothing.
         """
         wanted, ours = papers_settings(notebook), self.flat()
         decides = ours.keys() - free(type(self))
+        if self.given.teacher is not None:
+            decides = {name for name in decides if not name.startswith("teacher_")}
         same = all(name in wanted and ours[name] == wanted[name] for name in decides)
         return self.data().is_cifar10 and same
 
@@ -142,15 +147,17 @@ class Experiment(Settings):
         wanted = papers_settings(notebook)
         return all(set(getattr(self, name)) >= set(wanted[name]) for name in names)
 
-    def why_not_decided(self, notebook: str, teacher: Result) -> str:
+    def why_not_decided(self, notebook: str, teacher: Result | GivenTeacher) -> str:
         """Why no claim about results is decided here; empty when data, settings and teacher are
         like the paper's.
 
         The paper's teacher reaches 93.91 % (Table 4); ours must come within a point of it, below or
-        above.
+        above. One that is given must be the paper's network, too.
         """
         if not self.is_papers(notebook):
             return OTHER_SETTINGS
+        if isinstance(teacher, GivenTeacher) and (other := _other_network(teacher, notebook)):
+            return other
         wanted, ours = (
             published("table4_ablation").set_index("method").acc_max["Teacher"],
             teacher.last.test_accuracy,
@@ -173,14 +180,27 @@ class Experiment(Settings):
         """What networks are tried on: the test images, after every epoch."""
         return Scoring(images=self.test_images)
 
-    def teacher(self) -> Result:
+    def teacher(self) -> Result | GivenTeacher:
         """The teacher's result; it is trained on the first call in a profile, with all CPU cores.
 
-        It is scored after every epoch, whichever notebook comes first.
+        It is scored after every epoch, whichever notebook comes first. A teacher that is given is
+        not trained, only scored.
         """
         scoring = Scoring(images=self.test_images)
+        if self.given.teacher is not None:
+            return given_result(self.given.teacher, self.workspace, self.data(), scoring)
         (result,) = execute([self.teacher_run()], self.workspace, threads=cores(), scoring=scoring)
         return result
+
+
+def _other_network(teacher: GivenTeacher, notebook: str) -> str:
+    """What tells a given teacher's network from the paper's; empty when it is the same."""
+    wanted = papers_settings(notebook)
+    network, width = wanted["teacher_network"], wanted["teacher_width"]
+    if (teacher.network, teacher.width) == (network, width):
+        return ""
+    found = f"{teacher.network} at width {teacher.width:g}"
+    return f"the teacher is {found}, the paper's is {network} at width {width:g}"
 
 
 # networks of another shape that the student is set beside
@@ -192,6 +212,16 @@ class TeacherAndSignals(Experiment):
 
     completeness_images: int = Field(ge=1)
     reference_images: int = Field(ge=1)
+
+    def why_not_decided(self, notebook: str, teacher: Result | GivenTeacher) -> str:
+        """As elsewhere, but that a teacher trained here may be of any accuracy, which is what is
+        claimed here.
+
+        The claim is about the paper's network: another one that is given does not decide it.
+        """
+        if self.given.teacher is None:
+            return "" if self.is_papers(notebook) else OTHER_SETTINGS
+        return super().why_not_decided(notebook, teacher)
 
 
 class Students(Experiment):
@@ -581,7 +611,7 @@ class ReleasedCode(Released):
         """Every method under every pairing."""
         cells = itertools.product(self.pairings, self.seeds, self.pairing_methods)
         return [
-            self.student_run(method, seed, teacher, pairing=pairing)
+            self.student_run(method, seed, teacher, pairing=pairing, maps_pairing=None)
             for pairing, seed, method in cells
         ]
 
@@ -598,7 +628,9 @@ class ReleasedCode(Released):
         cells = itertools.product(self.overlays, self.seeds)
         share = self.overlay_probability
         return [
-            self.student_run("ig", seed, teacher, overlay=overlay, probability=share)
+            self.student_run(
+                "ig", seed, teacher, overlay=overlay, probability=share, maps_pairing=None
+            )
             for overlay, seed in cells
         ]
 

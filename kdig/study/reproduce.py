@@ -33,11 +33,11 @@ from kdig.study.settings import (
     ALLOCATOR,
     brief,
     located,
-    notebooks,
+    notebooks_of,
     outputs_of,
-    profile_path,
     project_root,
     sections_of,
+    teachers_file,
     trains,
 )
 
@@ -68,11 +68,13 @@ def reproduce(profile: str, root: str | None, only: str | None) -> None:
 
     Raises `KdigError` for an unknown profile or notebook, and when a notebook fails.
     """
-    profile_path(profile)
-    names = [path.stem for path in notebooks()]
+    of_profile = notebooks_of(profile)
+    names = [path.stem for path in of_profile]
     if only and only not in names:
-        raise KdigError(f"no notebook {only!r}: choose one of {', '.join(names)}")
-    chosen = [path for path in notebooks() if only is None or path.stem in (only, "99_claims")]
+        raise KdigError(
+            f"no notebook {only!r} in profile {profile}: choose one of {', '.join(names)}"
+        )
+    chosen = [path for path in of_profile if only is None or path.stem in (only, "99_claims")]
     outputs = outputs_of(profile)
     todo = [path.stem for path in chosen if plan(path, profile, root, outputs).why]
     if todo:
@@ -265,7 +267,11 @@ def _reads(
     the module that it imports, and the tables of other notebooks that it says it reads.
     """
     yield "the notebook", notebook.read_bytes()
-    yield f"params/{profile}.yaml", json.dumps(sections_of(profile, notebook.stem)).encode()
+    sections = sections_of(profile, notebook.stem)
+    yield f"params/{profile}.yaml", json.dumps(sections).encode()
+    for teacher in filter(None, (section.get("teacher") for section in sections)):
+        path = teachers_file(str(teacher))
+        yield f"teacher {teacher}", path.read_bytes() if path.is_file() else b""
     yield "root", str(root).encode()
     for path in dependencies(notebook):
         yield str(path.relative_to(Path(__file__).parents[2])), path.read_bytes()

@@ -75,6 +75,17 @@ def located(path: str | Path) -> Path:
     return whole if whole.is_absolute() else project_root() / whole
 
 
+# the value of `teacher` that means the network in `outputs/reference/evidence`
+REFERENCE = "reference"
+
+
+def teachers_file(teacher: str) -> Path:
+    """The file that the parameter `teacher` names: a checkpoint, or the reference's model card."""
+    if teacher == REFERENCE:
+        return project_root() / "outputs" / "reference" / "evidence" / "teacher.json"
+    return located(teacher)
+
+
 def brief(path: Path) -> Path:
     """`path` from the project root on, if it lies there, so that what is printed holds no folder of
     this machine.
@@ -118,7 +129,26 @@ def profile_values(profile: str, notebook: str, model: type["Settings"]) -> dict
             found = _unknown(str(unknown[0]), model)
             raise KdigError(f"{brief(path)}, section {name}: {found}")
         values |= section
+    if notebook not in (*_LIGHT, *sections):
+        raise KdigError(f"{brief(path)} has no section {notebook}: {_where_run(notebook)}")
     return values
+
+
+def _where_run(notebook: str) -> str:
+    """Which profiles run a notebook, as an advice."""
+    files = sorted((project_root() / "params").glob("*.yaml"))
+    having = [path.stem for path in files if notebook in _sections(path)]
+    return f"choose profile {' or '.join(having)}, or write one" if having else "write one"
+
+
+def notebooks_of(profile: str) -> list[Path]:
+    """The notebooks that a profile runs, in their order: those that train nothing, and those for
+    which its file has a section.
+
+    Raises `KdigError` for an unknown profile.
+    """
+    sections = _sections(profile_path(profile))
+    return [path for path in notebooks() if path.stem in sections or not trains(path)]
 
 
 def _sections(path: Path) -> dict[str, Any]:

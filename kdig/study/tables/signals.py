@@ -13,12 +13,33 @@ from kdig.core.networks import (
     of_level,
     output_features,
 )
+from kdig.core.store import Result
 from kdig.paper import published
 from kdig.study.outputs import as_facts
 from kdig.study.tables.shared import Shown
+from kdig.study.teachers import GivenTeacher
 
 ALL_LEVELS = (0, *LEVELS)
 BLOCKS = 19  # of the teacher: 0 is the stem, 18 the last convolution
+
+
+def teacher_line(teacher: Result | GivenTeacher, images: int) -> str:
+    """What the teacher is, where it comes from, and its accuracy on so many test images."""
+    about = (
+        f"Teacher {teacher.weights}: **{teacher.last.test_accuracy:.2f} %** on {images} test images"
+    )
+    if isinstance(teacher, GivenTeacher):
+        return f"{about}; {teacher.parameters:,} parameters; not trained here: {teacher.source}"
+    trained = f"{teacher.run.recipe.epochs} epochs, {teacher.seconds:.0f} s"
+    return f"{about}; {teacher.parameters:,} parameters; trained here, from scratch ({trained})"
+
+
+def given_teacher(teacher: GivenTeacher) -> pd.DataFrame:
+    """A teacher that was not trained here, in one row: accuracy in percent."""
+    row = {"source": teacher.source, "network": teacher.network, "width": teacher.width}
+    row |= {"parameters": teacher.parameters, "weights": teacher.weights}
+    accuracy, loss = teacher.last.test_accuracy, teacher.last.test_loss
+    return pd.DataFrame([row | {"test_accuracy": accuracy, "test_loss": loss}])
 
 
 def architectures() -> Shown:
