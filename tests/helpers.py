@@ -20,6 +20,8 @@ MODELS: dict[str, type[Settings]] = {
 PROFILES = ("demo", "evidence", "lite", "paper")
 # which profile runs which notebook
 RUN = [(profile, path.stem) for profile in PROFILES for path in notebooks_of(profile)]
+# those that compare with the paper's own numbers
+PRINTED = [name for profile, name in RUN if profile == "paper" and MODELS[name] is not Settings]
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 

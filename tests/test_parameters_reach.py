@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import write_tree
-from helpers import ROOT, RUN, papers_table, settings_of
+from helpers import PRINTED, ROOT, RUN, papers_table, settings_of
 
 from kdig import paper
 from kdig.core.data import CIFAR10_CLASSES
@@ -29,8 +29,7 @@ pytestmark = pytest.mark.pins
 EQUAL_WIDTH = cache(experiments.equal_width)  # a third of a second, and asked for hundreds of times
 SECTIONS = cache(settings._sections)
 CASES = [(notebook, name) for notebook, model in NOTEBOOKS.items() for name in parameters(model)]
-# those of notebooks that compare with the paper's own numbers
-PRINTED = [case for case in CASES if ("paper", case[0]) in RUN]
+AS_PRINTED = [case for case in CASES if case[0] in PRINTED]
 
 # Parameter -> two values, of which one that the notebook does not have is tried. `TEACHER`, `BOTH`,
 # `STUDENTS`: whose keys change. `SCORED`: what the networks are tried on changes, and no key.
@@ -304,7 +303,7 @@ def standard(tmp_path, monkeypatch):
     papers_settings.cache_clear()
 
 
-@pytest.mark.parametrize(("notebook", "name"), PRINTED)
+@pytest.mark.parametrize(("notebook", "name"), AS_PRINTED)
 def test_only_what_decides_no_result_may_differ_from_the_papers(notebook, name, standard):
     model = NOTEBOOKS[notebook]
     given = {"subset_root": "here"} if "subset_root" in parameters(model) else {}
@@ -319,13 +318,13 @@ def test_only_what_decides_no_result_may_differ_from_the_papers(notebook, name, 
 
 def test_a_profile_of_another_name_may_be_the_papers(standard, tmp_path, monkeypatch):
     """The name alone decides nothing, and lite's values are others."""
-    for notebook in dict(PRINTED):
+    for notebook in PRINTED:
         values = settings_of(notebook, "paper")
         assert values.model_copy(update={"profile": "mine"}).is_papers(notebook)
         assert not settings_of(notebook, "lite").is_papers(notebook)
 
 
-@pytest.mark.parametrize(("notebook", "name"), [case for case in PRINTED if case[1] not in FREE])
+@pytest.mark.parametrize(("notebook", "name"), [case for case in AS_PRINTED if case[1] not in FREE])
 def test_the_table_has_a_row_for_every_setting_that_decides(notebook, name):
     """And `params/paper.yaml` has the same value."""
     rows = papers_settings(notebook)
@@ -333,7 +332,7 @@ def test_the_table_has_a_row_for_every_setting_that_decides(notebook, name):
     assert settings_of(notebook, "paper").flat()[name] == rows[name]
 
 
-@pytest.mark.parametrize("notebook", dict(PRINTED))
+@pytest.mark.parametrize("notebook", PRINTED)
 def test_the_paper_profile_is_the_papers(notebook, monkeypatch):
     monkeypatch.setattr(
         experiments.Experiment, "data", lambda self: SimpleNamespace(is_cifar10=True)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import edit_profile, own_project, papers_table, settings_of
+from helpers import PRINTED, edit_profile, own_project, papers_table, settings_of
 
 from kdig import KdigError, paper
 from kdig.core.networks import build, mobilenet_v2, state_hash, student
@@ -17,7 +17,6 @@ from kdig.core.training import accuracy, predict
 from kdig.paper import OTHER_SETTINGS, papers_settings
 from kdig.paper.released import TEACHERS_MEAN, TEACHERS_STD, load_teacher
 from kdig.study import cost, experiments, teachers
-from kdig.study.notebooks import NOTEBOOKS
 from kdig.study.reproduce import _reads
 from kdig.study.settings import notebooks, outputs_of
 from kdig.study.tables.signals import given_teacher, teacher_line

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import MobileNetV2
 
 
 class Ensemble(nn.Module):
@@ -21,14 +20,16 @@ class Ensemble(nn.Module):
 
     The sum over seeds of a loss of each gives every seed the gradient that it has alone; any
     optimiser that treats parameters one by one (SGD, Adam, AdamW) then makes the same step. In
-    training mode, batch norm keeps statistics for each seed.
+    training mode, batch norm keeps statistics for each seed. A network is `features`, their mean
+    over positions, and a linear layer, the last one of `classifier`: what every network of
+    `NETWORKS` is but for dropout.
     """
 
-    def __init__(self, nets: Sequence[MobileNetV2]) -> None:
+    def __init__(self, nets: Sequence[nn.Module]) -> None:
         super().__init__()
         self.size = len(nets)
-        self.features = _side_by_side([net.features for net in nets])
-        heads = [net.classifier[-1] for net in nets]
+        self.features = _side_by_side([net.get_submodule("features") for net in nets])
+        heads = [_head(net) for net in nets]
         self.weight = nn.Parameter(torch.stack([head.weight.detach() for head in heads]))
         self.bias = nn.Parameter(torch.stack([head.bias.detach() for head in heads]))
 
@@ -46,18 +47,24 @@ class Ensemble(nn.Module):
         return logits
 
     @torch.no_grad()
-    def split(self, nets: Sequence[MobileNetV2]) -> None:
+    def split(self, nets: Sequence[nn.Module]) -> None:
         """Write weights and statistics back into `nets`, which have the shapes that the ensemble
         was made from.
         """
         stacked = dict(self.features.state_dict())
         for seed, net in enumerate(nets):
-            for name, values in net.features.state_dict().items():
+            for name, values in net.get_submodule("features").state_dict().items():
                 values.copy_(
                     stacked[name] if values.ndim == 0 else stacked[name].chunk(self.size)[seed]
                 )
-            net.classifier[-1].weight.copy_(self.weight[seed])
-            net.classifier[-1].bias.copy_(self.bias[seed])
+            _head(net).weight.copy_(self.weight[seed])
+            _head(net).bias.copy_(self.bias[seed])
+
+
+def _head(net: nn.Module) -> nn.Linear:
+    head = net.get_submodule("classifier")[-1]  # type: ignore[index]
+    assert isinstance(head, nn.Linear)
+    return head
 
 
 def _side_by_side(modules: Sequence[nn.Module]) -> nn.Module:
@@ -67,6 +74,9 @@ def _side_by_side(modules: Sequence[nn.Module]) -> nn.Module:
         return _convolution([module for module in modules if isinstance(module, nn.Conv2d)])
     if isinstance(first, nn.BatchNorm2d):
         return _batch_norm([module for module in modules if isinstance(module, nn.BatchNorm2d)])
+    assert not first._parameters, (
+        f"{type(first).__name__} has weights that cannot stand side by side"
+    )
     together = copy.copy(first)
     together._modules = {}
     for name in first._modules:
@@ -80,7 +90,8 @@ def _convolution(convolutions: Sequence[nn.Conv2d]) -> nn.Conv2d:
         name: getattr(one, name) for name in ("kernel_size", "stride", "padding", "dilation")
     }
     channels, groups = (seeds * one.in_channels, seeds * one.out_channels), seeds * one.groups
-    wide = nn.Conv2d(*channels, groups=groups, bias=one.bias is not None, **same)
+    # its own class: a strided 1x1 convolution has one that subsamples first
+    wide = type(one)(*channels, groups=groups, bias=one.bias is not None, **same)
     for name, values in wide.named_parameters():
         values.data = torch.cat(
             [getattr(convolution, name).detach() for convolution in convolutions]

@@ -1,4 +1,4 @@
-"""Many runs: three engines that give the same numbers, and their results as tables."""
+"""Many runs: four engines, of which three give the same numbers, and their results as tables."""
 
 import functools
 import multiprocessing
@@ -21,13 +21,14 @@ import torch
 from kdig import KdigError
 from kdig.core.environment import cores
 from kdig.core.files import NoSpaceError, atomic_write, differences, require_space
+from kdig.core.fused import groups, train_together
 from kdig.core.networks import build
 from kdig.core.progress import Progress
 from kdig.core.run import Run, Scoring
 from kdig.core.store import Result, Workspace
 from kdig.core.train import prepare, train
 
-Engine = Literal["inline", "local", "dask"]
+Engine = Literal["inline", "local", "dask", "fused"]
 # how long dask may take to hand over the line of a run that is finished
 _ANSWER_SECONDS = 30
 
@@ -46,11 +47,12 @@ def execute(
     Finished runs are taken from the store, equal runs trained once, and a network that is trained
     but not yet scored so is only scored. `inline` trains one after the other in this process,
     `local` in `workers` processes, `dask` on the cluster that `DASK_SCHEDULER_ADDRESS` names (or a
-    local one). Whatever the engine, a run uses `threads` CPU threads and gives the same numbers. A
-    failing run does not stop the others, and leaves its traceback in a file. Where the networks
-    themselves are not needed (`weights`), a record without them is a finished run. Raises
-    `KdigError` at the end, which names every run that failed; and at once when there is no space
-    for the results.
+    local one). Whatever of these, a run uses `threads` CPU threads and gives the same numbers.
+    `fused` trains runs of one shape side by side, up to `workers` of them, and the others one after
+    the other: the same numbers to rounding, which training can amplify. A failing run does not
+    stop the others, and leaves its traceback in a file. Where the networks themselves are not
+    needed (`weights`), a record without them is a finished run. Raises `KdigError` at the end,
+    which names every run that failed; and at once when there is no space for the results.
 
     >>> store = Workspace(Path(folder))
     >>> shape = {"image_size": 8, "network": "s8", "width": 0.25, "recipe": {"epochs": 1}}
@@ -127,7 +129,7 @@ def _weights_size(network: str, classes: int, width: float) -> int:
 
 
 def _engines() -> dict[Engine, Callable[..., Iterator[str | None]]]:
-    return {"inline": _inline, "local": _local, "dask": _dask}
+    return {"inline": _inline, "local": _local, "dask": _dask, "fused": _fused}
 
 
 def _attempt(
@@ -169,6 +171,35 @@ def _inline(
 ) -> Iterator[str | None]:
     for run in runs:
         yield _attempt(run, workspace, scoring, threads, epochs_shown=len(runs) == 1)
+
+
+def _fused(
+    runs: list[Run], workspace: Workspace, scoring: Scoring, workers: int, threads: int
+) -> Iterator[str | None]:
+    found = groups([run for run in runs if workspace.trained(run) is None], workers)
+    grouped = {run.key for group in found for run in group}
+    rest = [run for run in runs if run.key not in grouped]
+    print(
+        f"engine fused: {len(grouped)} runs side by side in {len(found)} groups of up to {workers}"
+        f" (workers), {len(rest)} one after the other",
+        flush=True,
+    )
+    for group in found:
+        _try_together(group, workspace, scoring, threads)
+        # a run that is not stored now is trained alone, and says what is wrong with it
+        yield from _inline(group, workspace, scoring, workers, threads)
+    yield from _inline(rest, workspace, scoring, workers, threads)
+
+
+def _try_together(group: list[Run], workspace: Workspace, scoring: Scoring, threads: int) -> None:
+    """Train runs side by side; where that fails, say why in a line."""
+    try:
+        train_together(group, workspace, scoring, threads)
+    except NoSpaceError:
+        raise
+    except Exception as error:  # what may go wrong with one run, and memory that several need
+        named = f"{len(group)} runs cannot stand side by side: {_in_short(group[0], error)}"
+        print(f"engine fused: {named}; they are trained one after the other", flush=True)
 
 
 def _local(

@@ -4,14 +4,14 @@ import functools
 import hashlib
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdig import KdigError
 from kdig.core.data import Dataset, Split, stratified
@@ -48,6 +48,15 @@ _TEACHERS = 2**31
 # torch's generator and thread count belong to the process: one run at a time in each, also on a
 # worker with several threads
 _LOCK = threading.Lock()
+
+
+@contextmanager
+def whole_process(threads: int) -> Iterator[None]:
+    """torch's generator and `threads` CPU threads for one run; the generator is put back after it."""
+    with _LOCK, thread_count(threads), torch.random.fork_rng():
+        yield
+
+
 NOT_NORMALISED = ((0.0,) * 3, (1.0,) * 3)
 
 
@@ -222,7 +231,7 @@ def _train(
 ) -> Result:
     start, made = time.monotonic(), environment(workspace.device, threads)
     # the seed covers initial weights and the teacher's dropout, whatever this process has drawn
-    with _LOCK, thread_count(threads), torch.random.fork_rng():
+    with whole_process(threads):
         pictures = workspace.pictures(run, scoring)
         data, scored = pictures.data, pictures.scored
         net = untrained(run, len(data.classes))
@@ -231,15 +240,38 @@ def _train(
         model = with_normalisation(net, mean, std)
         history = _fitted(run, model, net, workspace, pictures, scoring.every, epochs_shown)
         predicted = predict(model, scored, device=workspace.device).argmax(1)
-    record = _record(run, history, net, data, time.monotonic() - start, made)
+    record = as_record(run, history, net, data, time.monotonic() - start, made)
+    return keep_trained(record, history, scoring, predicted, net, (mean, std), workspace)
+
+
+def keep_trained(
+    record: Record,
+    history: Sequence[Epoch],
+    scoring: Scoring,
+    predicted: Tensor,
+    net: nn.Module,
+    normalisation: tuple[Sequence[float], Sequence[float]],
+    workspace: Workspace,
+) -> Result:
+    """Write a training: its record, the scores in its `history`, and the weights of `net`.
+
+    `predicted` is the class index of each scored image (N,), `normalisation` mean and standard
+    deviation.
+    """
     score = Score(
         weights=record.weights,
         scoring=scoring,
         epochs=[_epoch_score(epoch) for epoch in history if epoch.test_accuracy is not None],
         predictions=encoded(predicted),
     )
-    workspace.save(record, score, net, mean, std)
+    workspace.save(record, score, net, *normalisation)
     return joined(record, score)
+
+
+def loss_of(run: Run) -> DistillationLoss:
+    """The objective of `run`, with its weights."""
+    given: dict[str, Any] = {f.name: getattr(run, f.name, None) for f in fields(DistillationLoss)}
+    return DistillationLoss(**{**given, "label_smoothing": run.recipe.label_smoothing})
 
 
 def _fitted(
@@ -253,14 +285,12 @@ def _fitted(
 ) -> list[Epoch]:
     """Train `model`, which holds `net`, in place; its history."""
     progress = Progress(str(run), run.recipe.epochs) if epochs_shown else None
-    given: dict[str, Any] = {f.name: getattr(run, f.name, None) for f in fields(DistillationLoss)}
-    loss = DistillationLoss(**{**given, "label_smoothing": run.recipe.label_smoothing})
     with AttentionTap(net, entry(run.network).tap) if run.gamma else nullcontext() as tap:
         return fit(
             model,
             training_set(run, workspace, pictures),
             pictures.scored,
-            loss,
+            loss_of(run),
             run.recipe,
             attention=tap,
             every=every,
@@ -269,7 +299,7 @@ def _fitted(
         )
 
 
-def _record(
+def as_record(
     run: Run,
     history: Sequence[Epoch],
     net: nn.Module,
@@ -277,6 +307,7 @@ def _record(
     seconds: float,
     made: dict[str, str],
 ) -> Record:
+    """What is kept of a training of `net` that took so many `seconds` in the environment `made`."""
     unscored = {"test_loss": None, "test_accuracy": None}
     return Record(
         run=run,

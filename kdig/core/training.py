@@ -78,12 +78,10 @@ def fit(
     >>> epoch.test_accuracy is not None
     True
     """
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = recipe.bn_momentum
+    set_momentum(model, recipe)
     batches = math.ceil(len(dataset) / recipe.batch_size)
     optimizer = make_optimizer(model, recipe)
-    schedule = _schedule(optimizer, recipe, recipe.epochs * batches)
+    schedule = make_schedule(optimizer, recipe, recipe.epochs * batches)
     history = []
     for epoch in range(1, recipe.epochs + 1):
         start = time.monotonic()
@@ -96,20 +94,26 @@ def fit(
             raise KdigError(
                 f"{name}: {found}; {_advice(dataset.signals, first=epoch == step == 1)}"
             )
-        row = Epoch(
-            epoch=epoch,
-            train_loss=losses.mean().item(),
-            train_accuracy=100 * correct / len(dataset),
-            seconds=0.0,
-        )
+        row = epoch_row(epoch, losses, correct, len(dataset))
         if epoch % every == 0 or epoch == recipe.epochs:
-            logits = predict(model, test, device=dataset.device)
-            row.test_loss = nn.functional.cross_entropy(logits, test.labels).item()
-            row.test_accuracy = accuracy(logits, test.labels)
+            score_row(row, model, test, dataset.device)
         row.seconds = time.monotonic() - start
         history.append(row)
         on_epoch(row)
     return history
+
+
+def epoch_row(epoch: int, losses: Tensor, correct: float, images: int) -> Epoch:
+    """What an epoch has given: the loss of each step (steps,), the right answers of so many images."""
+    loss, share = losses.mean().item(), 100 * correct / images
+    return Epoch(epoch=epoch, train_loss=loss, train_accuracy=share, seconds=0.0)
+
+
+def score_row(row: Epoch, model: nn.Module, test: Split, device: str) -> None:
+    """Write into `row` how `model` does on `test`."""
+    logits = predict(model, test, device=device)
+    row.test_loss = nn.functional.cross_entropy(logits, test.labels).item()
+    row.test_accuracy = accuracy(logits, test.labels)
 
 
 def _advice(signals: Signals, first: bool) -> str:
@@ -165,6 +169,13 @@ def _train_epoch(
     return torch.stack(losses).cpu(), correct.item()
 
 
+def set_momentum(model: nn.Module, recipe: Recipe) -> None:
+    """How fast batch norm's running statistics follow."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = recipe.bn_momentum
+
+
 def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     """The optimizer of `recipe` for all of `model`'s parameters."""
     # fused: one call for all tensors instead of some ten for each
@@ -178,7 +189,8 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     return (AdamW if recipe.optimizer == "adamw" else Adam)(model.parameters(), **settings)
 
 
-def _schedule(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRScheduler:
+def make_schedule(optimizer: Optimizer, recipe: Recipe, steps: int) -> LRScheduler:
+    """The learning rate of `recipe` over so many steps."""
     if recipe.schedule == "onecycle":
         return OneCycleLR(optimizer, max_lr=recipe.learning_rate, total_steps=steps)
     if recipe.schedule == "cosine":

@@ -42,7 +42,7 @@ def profile_cost(profile: str, notebooks: Sequence[str], root: str | None) -> st
     text = f"profile {profile}: {len(todo)} of {len(runs)} runs to train"
     if not todo:
         return text
-    workers = 1 if first.engine == "inline" else first.workers
+    workers = 1 if first.engine in {"inline", "fused"} else first.workers
     hours = estimate(todo, workspace, workers, first.threads) / 3600
     epochs = sum(run.recipe.epochs for run in todo)
     duration = f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
