@@ -62,13 +62,45 @@ class TestAblation:
         assert table.verdict.tolist() == ["not run", "not run"]
         assert values(facts) == {"ablation_student": 81.0, "ablation_kd_ig": 84.5}
 
-    def test_gains_are_paired(self):
+    def test_gains_hold_for_all_methods_at_once(self):
         table, facts = ablation.gains(self.frame)
         assert table.difference.tolist() == [3.5]
         assert facts[0]["fact"] == "ablation_kd_ig_gain"
-        assert facts[0]["p"] == pytest.approx(table.p_paired[0]), (
-            "one comparison: Holm adds nothing"
+        alone = distributions.ttest_ind([84.0, 85.0], [80.0, 82.0])
+        assert facts[0]["p"] == pytest.approx(alone.pvalue, abs=1e-3), (
+            "one comparison: Dunnett adds nothing"
         )
+        assert table.p_paired_holm[0] == table.p_paired[0]
+
+    def test_the_released_runs_are_a_factorial(self):
+        _table, facts = ablation.effects(released_results.released_runs(), "factorial")
+        found = by_name(facts)
+        assert list(found) == [
+            f"factorial-{name}"
+            for name in ("KD", "IG", "KDxIG", "AT", "KDxAT", "IGxAT", "KDxIGxAT")
+        ]
+        ig = found["factorial-IG"]
+        rounded = [round(ig[name], 2) for name in ("value", "low", "high")]
+        assert (rounded, ig["n"]) == ([0.24, 0.10, 0.39], 80)
+        assert ig["p"] == pytest.approx(0.0011, abs=5e-5)
+        assert round(found["factorial-KDxIG"]["value"], 2) == 0.02
+        some = released_results.released_runs().query("method != 'at'")
+        assert ablation.effects(some, "factorial")[1] == []
+
+    def test_the_texts_comparisons_by_dunnett(self):
+        table, facts = ablation.many_to_one(ablation.released_runs())
+        found = by_name(facts)
+        assert len(table) == len(found) == 13
+        over_kd, over_student = found["dunnett-kd_ig-kd"], found["dunnett-kd-student"]
+        assert over_kd["p"] == pytest.approx(0.040, abs=1e-3)
+        assert 0 < over_kd["low"] < over_kd["value"] == pytest.approx(0.396)
+        assert over_student["p"] == pytest.approx(0.018, abs=1e-3)
+
+    def test_what_seeds_share(self):
+        frame = runs({"student": [80.0, 82.0, 84.0], "kd_ig": [81.0, 83.1, 85.0]})
+        _table, facts = ablation.shared_by_seed(frame)
+        assert facts[0]["value"] > 0.99
+        assert facts[0]["fact"] == "ablation_icc"
 
     def test_best_epochs_are_counted_from_the_last(self):
         frame = self.frame.assign(best_epoch_accuracy=[81.0, 82.0, 84.0, 88.0])
@@ -106,7 +138,9 @@ class TestAblation:
         table, facts = ablation.all_pairs(released)
         row, fact = table.iloc[0], facts[0]
         assert row.difference == pytest.approx(2.0 - 12.5 / 3)
-        assert (fact["value"], fact["low"], fact["high"]) == (-row.difference, -row.high, -row.low)
+        assert fact["value"] == -row.difference
+        assert (fact["low"], fact["high"]) == (-row.high_all, -row.low_all)
+        assert (row.low, row.high) == pytest.approx((row.low_all, row.high_all)), "one pair"
         assert fact["n"] == 3
 
     def test_printed_means_have_a_method_each(self):
