@@ -731,6 +731,10 @@ class TestImageNet:
         assert "6 pictures kept" in fact["interval"]
         assert set(table.verdict[table.reading == "balanced"]) == {"not run"}
         assert set(table.verdict[table.reading != "balanced"]) == {""}
+        with_kappa = self.networks().assign(kappa_low=0.25, kappa_high=0.75)
+        table, _ = imagenet.table6(with_kappa, self.right, self.labels, OTHER_SETTINGS)
+        row = table.set_index(["reading", "method"]).loc[("kappa", "student")]
+        assert (row.pictures_low, row.pictures_high) == (0.25, 0.75)
 
     def test_students_by_class_are_means_of_networks(self):
         table = imagenet.students_by_class(self.right, self.labels, ["a", "b"]).set_index("class")
@@ -791,6 +795,9 @@ class TestImageNet:
         )
         fact = by_name(facts)["imagenet_kd_ig_over_student"]
         assert (fact["value"], fact["p"], fact["n"]) == (row.difference, row.p_holm, 3537)
+        own_metric = by_name(facts)["imagenet_kd_ig_balanced_over_student"]
+        assert own_metric["p"] == pytest.approx(0.12, abs=0.003), "the metric that the paper prints"
+        assert own_metric["low"] < 0 < own_metric["value"] == pytest.approx(1.93, abs=0.01)
         weights = imagenet.by_class(metrics)
         assert weights.weight_raw.sum() == pytest.approx(1)
         assert set(weights.weight_balanced) == {1 / 8}
@@ -864,9 +871,27 @@ class TestReleasedCode:
             -row.difference,
             -row.high,
             -row.low,
-            row.p_holm,
+            row.p,
         )
         assert values(facts)["released_own_over_other_kd"] == pytest.approx(2.5 / 3)
+
+    def test_own_signals_in_one_model_of_all_runs(self):
+        rng, rows = np.random.default_rng(0), []
+        for method, gain in {"kd": 2.0, "ig": 1.0}.items():
+            for pairing in ("static", "same_view", "released", "reshuffled"):
+                own = gain * (pairing in released_code.OWN)
+                part = pd.DataFrame({"seed": range(4), "accuracy": own + rng.normal(0, 0.1, 4)})
+                rows.append(part.assign(method=method, pairing=pairing))
+        frame = pd.concat(rows, ignore_index=True)
+        table, facts = released_code.own_signals(frame)
+        effect = table.set_index("effect").difference
+        own = frame.accuracy[frame.pairing.isin(released_code.OWN)].mean()
+        other = frame.accuracy[~frame.pairing.isin(released_code.OWN)].mean()
+        assert effect["all methods"] == pytest.approx(own - other)
+        assert [effect["kd"], effect["ig"]] == pytest.approx([2.0, 1.0], abs=0.15)
+        assert by_name(facts)["pairing_own_over_other"]["p"] < 1e-6
+        alone, _ = released_code.own_signals(frame[frame.method == "kd"])
+        assert alone.effect.tolist() == ["all methods"]
 
     def test_kd_against_label_smoothing(self):
         scored = runs(

@@ -25,7 +25,8 @@ TABLE6 = (
     " pictures_low pictures_high verdict"
 )
 GAINS = (
-    "reading method n difference low high p_paired p_paired_holm p_welch p_welch_holm correlation"
+    "reading method n difference low high p_paired low_all high_all p_paired_holm p_welch"
+    " p_welch_holm"
 )
 TWO_READINGS = (
     "method checkpoint raw_accuracy raw low high correct balanced_accuracy balanced printed"
@@ -113,6 +114,10 @@ def _reading(
     part["first"] = part.method.map(first)
     part["paper_printed"] = part.method.map(columns.get(name, {}))
     part["paper_released"] = part.method.map(stored.get(name, {}))
+    if name == "kappa" and "kappa_low" in networks:
+        ends = networks.groupby("method")[["kappa_low", "kappa_high"]].mean()
+        part["pictures_low"] = part.method.map(ends.kappa_low)
+        part["pictures_high"] = part.method.map(ends.kappa_high)
     if name in ("raw", "balanced"):
         share = right_share(right)
         spans = [stats.picture_interval(labels, share[m], name == "balanced") for m in part.method]
@@ -161,7 +166,9 @@ def gains(networks: pd.DataFrame, kept: int) -> Shown:
     }
     tested = readings["balanced"].assign(
         p=lambda t: t.p_paired_holm,
-        interval=f"95 % t interval over pairs of networks; {kept} pictures kept",
+        low=lambda t: t.low_all,
+        high=lambda t: t.high_all,
+        interval=f"95 % interval of all methods at once, pairs of networks; {kept} pictures kept",
     )
     facts = as_facts(tested, "imagenet_measured", "method", {"_gain": "difference"})
     return pd.concat(readings.values())[GAINS.split()], facts
@@ -287,8 +294,8 @@ def tests(metrics: pd.DataFrame) -> Shown:
     half = distributions.norm.ppf(0.975) * se
     table = table.assign(balanced_difference=difference, balanced_low=difference - half)
     table["balanced_high"] = difference + half
-    p = 2 * distributions.norm.sf(np.abs(difference) / se)
-    table["balanced_p_holm"] = stats.holm(p)
+    table["balanced_p"] = 2 * distributions.norm.sf(np.abs(difference) / se)
+    table["balanced_p_holm"] = stats.holm(table.balanced_p)
     return table, _test_facts(table, n)
 
 
@@ -303,7 +310,8 @@ def _raw_test(first: int, second: int, n: int) -> dict[str, float]:
 def _test_facts(table: pd.DataFrame, n: int) -> Facts:
     raw = table.assign(n=n, p=table.p_holm)
     facts = as_facts(raw, "imagenet_kd_ig_over", "against", {"": "difference"})
-    balanced = table[["against", "balanced_difference"]]
+    names = {f"balanced_{name}": name for name in ("low", "high", "p")}
+    balanced = table[["against", "balanced_difference", *names]].rename(columns=names)
     return facts + as_facts(
         balanced, "imagenet_kd_ig_balanced_over", "against", {"": "balanced_difference"}
     )
