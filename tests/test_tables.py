@@ -977,6 +977,31 @@ class TestReleasedResults:
         assert tests.p_paired.isna().all()
         assert np.isnan(facts[0]["p"])
 
+    def test_cifar10cs_severities_are_facts(self):
+        table, facts = released_results.cifar10c()
+        found = by_name(facts)
+        assert len(found) == 20
+        assert found["cifar10c-jpeg-5"]["value"] == 40
+        assert found["cifar10c-noise-1"]["value"] == pytest.approx(10.2)
+        assert "ca36008" in found["cifar10c-blur-3"]["data"]
+        assert table.shape == (4, 6)
+        assert len(released_results.cifar10c_conditions()) == 21
+
+    def test_released_networks_are_compared_where_they_saw_the_same_images(self):
+        names = ["Train80Rand_Student_T", "Train80Rand_KD_IG_T", "CIFAR10_KD_T"]
+        before = dict.fromkeys(names, np.ones(8, dtype=bool))
+        hurt = {names[0]: np.arange(8) < 2, names[1]: np.arange(8) < 5, names[2]: np.arange(8) < 8}
+        answers = {("none", 0.0): before, ("jpeg", 80.0): hurt, ("jpeg", 40.0): before}
+        table = released_results.cifar10c_accuracies(answers).set_index(["method", "kind"])
+        assert table.accuracy["student", "jpeg"] == 100 * (2 + 8) / 16
+        assert table.trained["kd", "jpeg"] == "all"
+        losses, facts = released_results.cifar10c_losses(answers)
+        assert losses[["against", "kind", "difference"]].values.tolist() == [
+            ["student", "jpeg", 100 * 3 / 16]
+        ]
+        assert (losses.low[0], losses.high[0]) == (losses.low_all[0], losses.high_all[0])
+        assert list(by_name(facts)) == ["damage_c_jpeg_80_kd_ig_over_student"]
+
     @pytest.mark.parametrize(
         ("name", "method"),
         [
