@@ -37,7 +37,9 @@ def half_width(sd: float, n: int, confidence: float = 0.95, student: bool = True
     return float(quantile * sd / n**0.5)
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+def mean_interval(
+    values: Sequence[float] | np.ndarray, confidence: float = 0.95
+) -> tuple[float, float]:
     """Student's t interval of the mean; (nan, nan) for fewer than two values."""
     if len(values) < 2:
         return float("nan"), float("nan")
@@ -321,21 +323,27 @@ def _compared(x: pd.Series, base: pd.Series, level: float) -> dict[str, float]:
     }
 
 
-def welch(a: tuple[float, float, int], b: tuple[float, float, int]) -> dict[str, float]:
+def welch(
+    a: tuple[float, float, int], b: tuple[float, float, int], family: int = 1
+) -> dict[str, float]:
     """Welch's test and 95 % interval of a - b from (mean, sd, n), as in Table 5, and the
-    pooled-variance t beside it.
+    pooled-variance t beside it; scipy gives no interval from summaries.
+
+    `low_all` to `high_all` holds for a `family` of such comparisons at once (Bonferroni).
     """
     (mean_a, sd_a, n_a), (mean_b, sd_b, n_b) = a, b
     test = stats.ttest_ind_from_stats(mean_a, sd_a, n_a, mean_b, sd_b, n_b, equal_var=False)
     pooled = stats.ttest_ind_from_stats(mean_a, sd_a, n_a, mean_b, sd_b, n_b)
     u, v = sd_a**2 / n_a, sd_b**2 / n_b
     freedom = (u + v) ** 2 / (u**2 / (n_a - 1) + v**2 / (n_b - 1))
-    half = stats.t.ppf(0.975, freedom) * np.sqrt(u + v)
+    half, wide = stats.t.ppf([0.975, 1 - 0.025 / family], freedom) * np.sqrt(u + v)
     difference = mean_a - mean_b
     values = {
         "difference": difference,
         "low": difference - half,
         "high": difference + half,
+        "low_all": difference - wide,
+        "high_all": difference + wide,
         "t": test.statistic,
         "df": freedom,
     }
@@ -522,13 +530,15 @@ def pitman_morgan(x: Sequence[float], y: Sequence[float], confidence: float = 0.
     )
 
 
-def variance_ratio(sd_a: float, n_a: int, sd_b: float, n_b: int) -> Estimate:
-    """Ratio of variances a / b with its 95 % interval and two-sided p by F, which supposes normal
-    runs (Table 5).
+def variance_ratio(
+    sd_a: float, n_a: int, sd_b: float, n_b: int, confidence: float = 0.95
+) -> Estimate:
+    """Ratio of variances a / b with its interval and two-sided p by F, which supposes normal runs
+    (Table 5).
     """
     ratio, freedom = (sd_a / sd_b) ** 2, (n_a - 1, n_b - 1)
     p = 2 * min(stats.f.cdf(ratio, *freedom), stats.f.sf(ratio, *freedom))
-    low, high = ratio / stats.f.ppf(0.975, *freedom), ratio / stats.f.ppf(0.025, *freedom)
+    high, low = ratio / stats.f.ppf([0.5 - confidence / 2, 0.5 + confidence / 2], *freedom)
     return Estimate(float(ratio), float(low), float(high), float(min(p, 1.0)))
 
 

@@ -284,7 +284,8 @@ def tests(metrics: pd.DataFrame) -> Shown:
     """KD & IG against the others, on raw and on balanced accuracy (`both_readings`)."""
     known, n = metrics.set_index("method"), metrics.n.iloc[0]
     others = ["student", "kd", "ig", "kd_ig_at"]
-    rows = [_raw_test(known.correct["kd_ig"], known.correct[other], n) for other in others]
+    right = known.correct
+    rows = [_raw_test(right["kd_ig"], right[other], n, len(others)) for other in others]
     table = pd.DataFrame(rows)
     table.insert(0, "against", others)
     table["p_holm"] = stats.holm(table.p)
@@ -299,16 +300,21 @@ def tests(metrics: pd.DataFrame) -> Shown:
     return table, _test_facts(table, n)
 
 
-def _raw_test(first: int, second: int, n: int) -> dict[str, float]:
-    """Two-proportion z test and Newcombe's interval from the counts of correct pictures."""
+def _raw_test(first: int, second: int, n: int, family: int) -> dict[str, float]:
+    """Two-proportion z test and Newcombe's interval from the counts of correct pictures; `_all`:
+    for a `family` of such comparisons at once.
+    """
     z, p = proportions_ztest([first, second], [n, n])
-    low, high = confint_proportions_2indep(first, n, second, n, method="newcomb")
-    row = {"difference": 100 * (first - second) / n, "low": 100 * low, "high": 100 * high}
+    row = {"difference": 100 * (first - second) / n}
+    for name, alpha in (("", 0.05), ("_all", 0.05 / family)):
+        ends = confint_proportions_2indep(first, n, second, n, method="newcomb", alpha=alpha)
+        row |= {f"low{name}": 100 * ends[0], f"high{name}": 100 * ends[1]}
     return row | {"z": z, "p": p}
 
 
 def _test_facts(table: pd.DataFrame, n: int) -> Facts:
-    raw = table.assign(n=n, p=table.p_holm)
+    raw = table.assign(n=n, p=table.p_holm, low=table.low_all, high=table.high_all)
+    raw["interval"] = "95 % interval of all comparisons at once"
     facts = as_facts(raw, "imagenet_kd_ig_over", "against", {"": "difference"})
     names = {f"balanced_{name}": name for name in ("low", "high", "p")}
     balanced = table[["against", "balanced_difference", *names]].rename(columns=names)

@@ -90,9 +90,20 @@ def damage_tests(changed: pd.DataFrame) -> Shown:
     table.loc[table.high - table.low < 1e-9, "p_paired"] = np.nan
     table["p_paired_holm"] = stats.holm(table.p_paired)
     decisive = table[(table.method == "kd_ig") & (table.severity == table.kind.map(DECISIVE))]
-    decisive = decisive.assign(p=decisive.p_paired)
+    decisive = _as_a_family(decisive)
     facts = as_facts(decisive, "damage", "kind", {"_kd_ig_over_student": "difference"})
     return table[DAMAGE.split()], facts
+
+
+def _as_a_family(rows: pd.DataFrame) -> pd.DataFrame:
+    """The decisive comparisons, one a kind of damage, with Holm's p over them and intervals that
+    hold for all of them at once (Bonferroni).
+    """
+    quantiles = distributions.t.ppf([1 - 0.025 / max(len(rows), 1), 0.975], rows.n.min() - 1)
+    half = (rows.high - rows.low) / 2 * quantiles[0] / quantiles[1]
+    ends = {"low": rows.difference - half, "high": rows.difference + half}
+    about = f"95 % interval of {len(rows)} kinds of damage at once"
+    return rows.assign(**ends, p=stats.holm(rows.p_paired), interval=about)
 
 
 def method_of(name: str) -> str | None:
