@@ -62,13 +62,45 @@ class TestAblation:
         assert table.verdict.tolist() == ["not run", "not run"]
         assert values(facts) == {"ablation_student": 81.0, "ablation_kd_ig": 84.5}
 
-    def test_gains_are_paired(self):
+    def test_gains_hold_for_all_methods_at_once(self):
         table, facts = ablation.gains(self.frame)
         assert table.difference.tolist() == [3.5]
         assert facts[0]["fact"] == "ablation_kd_ig_gain"
-        assert facts[0]["p"] == pytest.approx(table.p_paired[0]), (
-            "one comparison: Holm adds nothing"
+        alone = distributions.ttest_ind([84.0, 85.0], [80.0, 82.0])
+        assert facts[0]["p"] == pytest.approx(alone.pvalue, abs=1e-3), (
+            "one comparison: Dunnett adds nothing"
         )
+        assert table.p_paired_holm[0] == table.p_paired[0]
+
+    def test_the_released_runs_are_a_factorial(self):
+        _table, facts = ablation.effects(released_results.released_runs(), "factorial")
+        found = by_name(facts)
+        assert list(found) == [
+            f"factorial-{name}"
+            for name in ("KD", "IG", "KDxIG", "AT", "KDxAT", "IGxAT", "KDxIGxAT")
+        ]
+        ig = found["factorial-IG"]
+        rounded = [round(ig[name], 2) for name in ("value", "low", "high")]
+        assert (rounded, ig["n"]) == ([0.24, 0.10, 0.39], 80)
+        assert ig["p"] == pytest.approx(0.0011, abs=5e-5)
+        assert round(found["factorial-KDxIG"]["value"], 2) == 0.02
+        some = released_results.released_runs().query("method != 'at'")
+        assert ablation.effects(some, "factorial")[1] == []
+
+    def test_the_texts_comparisons_by_dunnett(self):
+        table, facts = ablation.many_to_one(ablation.released_runs())
+        found = by_name(facts)
+        assert len(table) == len(found) == 13
+        over_kd, over_student = found["dunnett-kd_ig-kd"], found["dunnett-kd-student"]
+        assert over_kd["p"] == pytest.approx(0.040, abs=1e-3)
+        assert 0 < over_kd["low"] < over_kd["value"] == pytest.approx(0.396)
+        assert over_student["p"] == pytest.approx(0.018, abs=1e-3)
+
+    def test_what_seeds_share(self):
+        frame = runs({"student": [80.0, 82.0, 84.0], "kd_ig": [81.0, 83.1, 85.0]})
+        _table, facts = ablation.shared_by_seed(frame)
+        assert facts[0]["value"] > 0.99
+        assert facts[0]["fact"] == "ablation_icc"
 
     def test_best_epochs_are_counted_from_the_last(self):
         frame = self.frame.assign(best_epoch_accuracy=[81.0, 82.0, 84.0, 88.0])
@@ -106,7 +138,9 @@ class TestAblation:
         table, facts = ablation.all_pairs(released)
         row, fact = table.iloc[0], facts[0]
         assert row.difference == pytest.approx(2.0 - 12.5 / 3)
-        assert (fact["value"], fact["low"], fact["high"]) == (-row.difference, -row.high, -row.low)
+        assert fact["value"] == -row.difference
+        assert (fact["low"], fact["high"]) == (-row.high_all, -row.low_all)
+        assert (row.low, row.high) == pytest.approx((row.low_all, row.high_all)), "one pair"
         assert fact["n"] == 3
 
     def test_printed_means_have_a_method_each(self):
@@ -245,6 +279,24 @@ class TestCompression:
         ) == (1, 1, 2)
         assert found["sweep_spread_late_over_early"] == 5.0
         assert found["sweep_narrower_than_last"] == 2
+
+    def test_leads_among_four_equal_methods(self):
+        released = released_results.released_runs()
+        sd = stats.pooled_sd(released, "method", "accuracy")
+        table, facts = compression.leads(compression.wide_s15(), sd, 72)
+        p = [by_name(facts)[f"lead-{level}"]["p"] for level in (2, 3, 4, 5)]
+        assert p == pytest.approx([0.036, 0.028, 0.20, 0.13], abs=0.003)
+        assert ((table.p < 0.05) == (table.low > 0)).all()
+        runs = np.random.default_rng(0).normal(0, sd, (20_000, 4, 3)).max(axis=2)
+        plain = np.mean(runs[:, 0] - runs[:, 1:].max(axis=1))
+        assert table.expected.iloc[-1] == pytest.approx(plain, abs=0.01)
+
+    def test_levels_in_a_row(self):
+        table, facts = compression.in_a_row(compression.wide_s15())
+        assert table.n.tolist() == [4, 8]
+        assert table.highest.tolist() == [4, 5]
+        assert table.p_highest[0] == pytest.approx(1 / 256)
+        assert by_name(facts)["lead_kd_ig_over_kd_practical"]["low"] == table.low[0]
 
     def test_one_level_three_times(self):
         released = pd.DataFrame(
@@ -590,6 +642,25 @@ class TestSearch:
         assert (table.p_max_pooled >= table.p_max).all(), "ten times the noise explains more"
         assert len(printed.facts) == 6
 
+    def test_ten_runs_a_cell_in_both_readings(self):
+        table, facts = search.ten_runs_a_cell(released_results.released_runs())
+        found = by_name(facts)
+        assert len(found) == 12
+        p = {name: found[f"grid_s11_best_{name}"]["p"] for name in ("of_ten_own", "of_ten_pooled")}
+        assert p == pytest.approx({"of_ten_own": 0.105, "of_ten_pooled": 0.042}, abs=0.003)
+        assert found["grid_s11_best_mean_of_ten_pooled"]["p"] < 0.001
+        assert found["grid_s10_best_mean_of_ten_pooled"]["p"] == pytest.approx(0.065, abs=0.005)
+        assert ((table.p_max < 0.05) == (table.printed_max_minus_mean > table.equal_95)).all()
+
+    def test_falls_of_a_search_are_a_family(self):
+        table, facts = search.falls_as_a_family(released_results.released_runs())
+        assert (table.p_best_of_10_holm >= table.p_best_of_10).all()
+        assert (table.p_mean_of_10 <= table.p_best_of_10).all()
+        half = (table.high - table.low) / 2
+        assert np.ptp(half) == pytest.approx(0)
+        assert (table.p_best_of_10_holm[table.fall > half] < 0.05).all()
+        assert "grid_fall_pooled_p_0.5" in by_name(facts)
+
     def test_cells_that_are_not_printed_follow_from_the_whole(self):
         s10 = search.printed_s10()
         table, facts = search.all_45(s10, 0.4)
@@ -660,6 +731,10 @@ class TestImageNet:
         assert "6 pictures kept" in fact["interval"]
         assert set(table.verdict[table.reading == "balanced"]) == {"not run"}
         assert set(table.verdict[table.reading != "balanced"]) == {""}
+        with_kappa = self.networks().assign(kappa_low=0.25, kappa_high=0.75)
+        table, _ = imagenet.table6(with_kappa, self.right, self.labels, OTHER_SETTINGS)
+        row = table.set_index(["reading", "method"]).loc[("kappa", "student")]
+        assert (row.pictures_low, row.pictures_high) == (0.25, 0.75)
 
     def test_students_by_class_are_means_of_networks(self):
         table = imagenet.students_by_class(self.right, self.labels, ["a", "b"]).set_index("class")
@@ -720,6 +795,9 @@ class TestImageNet:
         )
         fact = by_name(facts)["imagenet_kd_ig_over_student"]
         assert (fact["value"], fact["p"], fact["n"]) == (row.difference, row.p_holm, 3537)
+        own_metric = by_name(facts)["imagenet_kd_ig_balanced_over_student"]
+        assert own_metric["p"] == pytest.approx(0.12, abs=0.003), "the metric that the paper prints"
+        assert own_metric["low"] < 0 < own_metric["value"] == pytest.approx(1.93, abs=0.01)
         weights = imagenet.by_class(metrics)
         assert weights.weight_raw.sum() == pytest.approx(1)
         assert set(weights.weight_balanced) == {1 / 8}
@@ -734,6 +812,38 @@ class TestReleasedCode:
     def test_predictions_have_one_gap_and_one_smoothing(self):
         row = released_code.predictions([("paper", 0.01, 2.5)], 10).iloc[0]
         assert row.smoothing == pytest.approx(10 / (9 + np.exp(row.gap)))
+
+    def test_stored_losses_lie_above_what_own_targets_leave(self):
+        table, facts = released_code.losses_explained()
+        found = by_name(facts)
+        assert table.loss.unique().tolist() == [0.5768, 0.1512]
+        assert table.own_most_loss.unique() == pytest.approx([0.2189, 0.0476], abs=1e-4)
+        assert found["loss-kd-over-own"]["value"] == pytest.approx(0.5768 / 0.2189, abs=1e-3)
+        gap = found["loss-kd-teacher-gap"]
+        assert (gap["low"], gap["high"]) == pytest.approx((5.87, 6.16), abs=0.01)
+        assert (table.divergence > table.own_most).all()
+
+    def test_curves_pass_the_stored_loss_where_the_gap_fits(self):
+        curves = released_code.loss_curves()
+        other = curves[curves.curve == "KD, 2024: other targets"]
+        reached = np.interp(1.0, other.value, other.x)
+        table, _ = released_code.losses_explained()
+        assert reached == pytest.approx(table.teacher_gap[0], abs=0.02)
+        own = curves[curves.curve == "KD, 2024: own targets"]
+        assert own.value.max() < 0.4
+
+    def test_at_table_3s_weights_own_and_other_targets_give_like_gaps(self):
+        table = released_code.gaps_of_teachers().set_index(["alpha", "teacher_gap"])
+        assert table.own[0.01, 6] == pytest.approx(7.72, abs=0.01)
+        assert table.other[0.01].unique() == pytest.approx([6.55], abs=0.01)
+        assert (table.own_minus_other[0.1] > table.own_minus_other[0.01]).all()
+
+    def test_training_still_moves_a_little_at_epoch_100(self):
+        table, facts = released_code.convergence()
+        row = table.set_index("what").loc["accuracy"]
+        assert (row.n, round(row["mean"], 2), round(row.least, 2)) == (32, 0.32, 0.10)
+        assert row.low < row["mean"] < row.high
+        assert by_name(facts)["convergence-loss"]["value"] < 0
 
     def test_gaps_by_hand(self):
         found = runs({"Student": [80.0, 82.0], "KD, static": [84.0, 86.0]}, "arm")
@@ -761,9 +871,27 @@ class TestReleasedCode:
             -row.difference,
             -row.high,
             -row.low,
-            row.p_holm,
+            row.p,
         )
         assert values(facts)["released_own_over_other_kd"] == pytest.approx(2.5 / 3)
+
+    def test_own_signals_in_one_model_of_all_runs(self):
+        rng, rows = np.random.default_rng(0), []
+        for method, gain in {"kd": 2.0, "ig": 1.0}.items():
+            for pairing in ("static", "same_view", "released", "reshuffled"):
+                own = gain * (pairing in released_code.OWN)
+                part = pd.DataFrame({"seed": range(4), "accuracy": own + rng.normal(0, 0.1, 4)})
+                rows.append(part.assign(method=method, pairing=pairing))
+        frame = pd.concat(rows, ignore_index=True)
+        table, facts = released_code.own_signals(frame)
+        effect = table.set_index("effect").difference
+        own = frame.accuracy[frame.pairing.isin(released_code.OWN)].mean()
+        other = frame.accuracy[~frame.pairing.isin(released_code.OWN)].mean()
+        assert effect["all methods"] == pytest.approx(own - other)
+        assert [effect["kd"], effect["ig"]] == pytest.approx([2.0, 1.0], abs=0.15)
+        assert by_name(facts)["pairing_own_over_other"]["p"] < 1e-6
+        alone, _ = released_code.own_signals(frame[frame.method == "kd"])
+        assert alone.effect.tolist() == ["all methods"]
 
     def test_kd_against_label_smoothing(self):
         scored = runs(
@@ -848,6 +976,31 @@ class TestReleasedResults:
         tests, facts = released_results.damage_tests(released_results.changes(answers))
         assert tests.p_paired.isna().all()
         assert np.isnan(facts[0]["p"])
+
+    def test_cifar10cs_severities_are_facts(self):
+        table, facts = released_results.cifar10c()
+        found = by_name(facts)
+        assert len(found) == 20
+        assert found["cifar10c-jpeg-5"]["value"] == 40
+        assert found["cifar10c-noise-1"]["value"] == pytest.approx(10.2)
+        assert "ca36008" in found["cifar10c-blur-3"]["data"]
+        assert table.shape == (4, 6)
+        assert len(released_results.cifar10c_conditions()) == 21
+
+    def test_released_networks_are_compared_where_they_saw_the_same_images(self):
+        names = ["Train80Rand_Student_T", "Train80Rand_KD_IG_T", "CIFAR10_KD_T"]
+        before = dict.fromkeys(names, np.ones(8, dtype=bool))
+        hurt = {names[0]: np.arange(8) < 2, names[1]: np.arange(8) < 5, names[2]: np.arange(8) < 8}
+        answers = {("none", 0.0): before, ("jpeg", 80.0): hurt, ("jpeg", 40.0): before}
+        table = released_results.cifar10c_accuracies(answers).set_index(["method", "kind"])
+        assert table.accuracy["student", "jpeg"] == 100 * (2 + 8) / 16
+        assert table.trained["kd", "jpeg"] == "all"
+        losses, facts = released_results.cifar10c_losses(answers)
+        assert losses[["against", "kind", "difference"]].values.tolist() == [
+            ["student", "jpeg", 100 * 3 / 16]
+        ]
+        assert (losses.low[0], losses.high[0]) == (losses.low_all[0], losses.high_all[0])
+        assert list(by_name(facts)) == ["damage_c_jpeg_80_kd_ig_over_student"]
 
     @pytest.mark.parametrize(
         ("name", "method"),
@@ -1092,7 +1245,9 @@ class TestLiterature:
         assert (row.cf_mean_printed, row.cf_median) == (8.88, 4.76)
         assert found["table2_cifar10_cf_mean"]["value"] == row.cf_mean
         assert found["table2_cifar10_cf_mean"]["n"] == row.rows
-        assert literature.remaining(rows).cf_median["CIFAR-10"] == pytest.approx(4.76, abs=0.006)
+        both, _ = literature.explained(rows)
+        median = both.set_index("dataset").cf_median
+        assert median["CIFAR-10"] == pytest.approx(4.76, abs=0.006)
         table, facts = literature.correlations(rows)
         r = by_name(facts)["literature_r"]
         part = rows.dropna(subset=["cf"])

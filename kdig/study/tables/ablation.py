@@ -5,13 +5,13 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap, ttest_ind, ttest_rel
+from scipy.stats import ttest_ind, ttest_rel
 
-from kdig.core.methods import KEYS, LABELS
+from kdig.core.methods import KEYS, LABELS, TERMS
 from kdig.core.store import Result
-from kdig.measure import stats
+from kdig.measure import designs, stats
 from kdig.paper import published, verdicts
-from kdig.study.outputs import as_facts
+from kdig.study.outputs import Facts, as_facts
 from kdig.study.tables.shared import Shown, facts_of, paper_teacher
 
 COLUMNS = "name paper_mean paper_sd paper_max mean sd n low high min max change verdict"
@@ -23,6 +23,9 @@ RETESTED = (
     "name difference t_stat t_paired p_value_as_printed p_paired p_reordered_low p_reordered_high"
     " p_welch p_welch_holm"
 )
+GAINS = "method n difference low high p d p_paired p_paired_holm p_welch p_welch_holm"
+EVERY_TERM = [term.label for term in TERMS]
+SIMULTANEOUS = "95 % interval of all comparisons at once (Dunnett)"
 
 
 def table4(frame: pd.DataFrame, teacher: float, why_not_decided: str) -> Shown:
@@ -48,10 +51,40 @@ def printed_means() -> dict[str, tuple[float, float]]:
 
 
 def gains(frame: pd.DataFrame) -> Shown:
-    """Each method against the plain student, run by run."""
-    table = stats.compare(frame, baseline="student")
-    tested = table.assign(p=table.p_paired_holm)
-    return table, as_facts(tested, "ablation", "method", {"_gain": "difference"})
+    """Each method against the plain student.
+
+    `low` to `high` and `p` are Dunnett's: for all methods at once, with one error from all runs.
+    Paired and Welch's tests of two methods alone stand beside them.
+    """
+    pairwise = stats.compare(frame, baseline="student")
+    tests = [name for name in GAINS.split() if name.startswith(("p_", "d"))]
+    table = designs.many_to_one(frame, "student")
+    table = table.merge(pairwise[["method", *tests]].drop(columns="difference"), on="method")
+    shown = table.assign(interval=SIMULTANEOUS)
+    return table[GAINS.split()], as_facts(shown, "ablation", "method", {"_gain": "difference"})
+
+
+def effects(frame: pd.DataFrame, prefix: str, block: str | None = None) -> Shown:
+    """Main effects of KD, IG and AT and their interactions (points), from all runs (`method`,
+    `accuracy`) in one linear model, with a `block` where runs are linked.
+
+    Table 4's eight methods are the eight cells of a 2 x 2 x 2 factorial: each run tells about each
+    term. Empty where methods are missing.
+    """
+    cells = designs.with_terms(frame)
+    if not designs.is_factorial(cells, EVERY_TERM):
+        return pd.DataFrame(), []
+    table = designs.factorial(cells, EVERY_TERM, block=block)
+    named = table.assign(name=table.effect.str.replace(" x ", "x"))
+    facts = as_facts(named, prefix, "name", {"": "difference"})
+    return table, [fact | {"fact": str(fact["fact"]).replace("_", "-")} for fact in facts]
+
+
+def shared_by_seed(frame: pd.DataFrame) -> Shown:
+    """What runs of one seed have in common, once methods are taken out (intraclass correlation)."""
+    found = designs.block_correlation(frame)
+    fact = {"fact": "ablation_icc", **found._asdict(), "n": len(frame)}
+    return pd.DataFrame([found._asdict()]), [fact]
 
 
 def best_epochs(frame: pd.DataFrame) -> pd.DataFrame:
@@ -72,9 +105,15 @@ def history(results: Iterable[Result]) -> pd.DataFrame:
 
 
 def released_runs() -> pd.DataFrame:
-    """The ten released runs of each method of Table 4: `name` as printed, `seed`, `accuracy`."""
+    """The ten released runs of each method of Table 4: `name` as printed, `method`, `seed`,
+    `accuracy`.
+    """
     names = {"test_accuracy": "accuracy", "run": "seed", "method": "name"}
-    return published("ablation_runs").rename(columns=names)
+    return published("ablation_runs").rename(columns=names).assign(method=_keys)
+
+
+def _keys(table: pd.DataFrame) -> pd.Series:
+    return table["name"].map(KEYS)
 
 
 def recomputed(released: pd.DataFrame) -> Shown:
@@ -133,33 +172,49 @@ def retested(released: pd.DataFrame) -> Shown:
     return tests[RETESTED.split()], facts
 
 
+def many_to_one(released: pd.DataFrame) -> Shown:
+    """The comparisons with one method that section 4.2 makes, by Dunnett's test on the released
+    runs: all others against the student, and all others against KD & IG.
+
+    A difference is that of `method` minus `against`. The facts are named `dunnett-A-B` for A minus
+    B.
+    """
+    upwards = designs.many_to_one(released, "student").assign(against="student")
+    others = designs.many_to_one(released, "kd_ig").rename(columns={"method": "against"})
+    downwards = others.assign(method="kd_ig", difference=-others.difference)
+    downwards = downwards.assign(low=-others.high, high=-others.low)
+    columns = ["method", "against", "n", "difference", "low", "high", "p"]
+    table = pd.concat([upwards, downwards.query("against != 'student'")], ignore_index=True)
+    facts: Facts = [
+        {"fact": f"dunnett-{row.method}-{row.against}", "value": row.difference, "n": row.n}
+        | {"low": row.low, "high": row.high, "p": row.p, "interval": SIMULTANEOUS}
+        for row in table.itertuples()
+    ]
+    return table[columns], facts
+
+
 def all_pairs(released: pd.DataFrame) -> Shown:
-    """Every pair of methods from the released runs, by Welch's p: difference of means with its
-    bootstrap interval, Holm's correction over all pairs.
+    """Every pair of methods from the released runs, by Welch's test: difference of means with its
+    interval and p, and both for all pairs at once.
+
+    `low` to `high` belongs to `p_welch`; `low_all` to `high_all` (Bonferroni's) to `p_welch_holm`.
     """
     wide = released.pivot(index="seed", columns="name", values="accuracy")
-    pairs = itertools.combinations(wide.columns, 2)
-    table = pd.DataFrame([_pair(wide[a].to_numpy(), wide[b].to_numpy(), a, b) for a, b in pairs])
+    pairs = list(itertools.combinations(wide.columns, 2))
+    level = 1 - 0.05 / len(pairs)
+    rows = [_pair(wide[a].to_numpy(), wide[b].to_numpy(), level) for a, b in pairs]
+    table = pd.DataFrame([{"name": a, "against": b} | row for (a, b), row in zip(pairs, rows)])
     table["p_welch_holm"] = stats.holm(table.p_welch)
     row = table[(table.name == "KD") & (table.against == "KD & IG")].iloc[0]
-    fact = {"value": -row.difference, "low": -row.high, "high": -row.low, "p": row.p_welch_holm}
-    fact |= {"interval": "95 % bootstrap interval", "n": len(wide)}
+    fact = {"value": -row.difference, "low": -row.high_all, "high": -row.low_all, "n": len(wide)}
+    fact |= {"p": row.p_welch_holm, "interval": f"95 % interval of all {len(pairs)} pairs at once"}
     return table.sort_values("p_welch"), [{"fact": "table4_kd_ig_over_kd", **fact}]
 
 
-def _pair(x: np.ndarray, y: np.ndarray, name: str, against: str) -> dict[str, object]:
-    interval = bootstrap(
-        (x, y), _difference_of_means, rng=np.random.default_rng(0)
-    ).confidence_interval
-    return {
-        "name": name,
-        "against": against,
-        "difference": x.mean() - y.mean(),
-        "low": interval.low,
-        "high": interval.high,
-        "p_welch": ttest_ind(x, y, equal_var=False).pvalue,
-    }
-
-
-def _difference_of_means(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
-    return np.asarray(x.mean(axis) - y.mean(axis))
+def _pair(x: np.ndarray, y: np.ndarray, level: float) -> dict[str, float]:
+    """Welch's test, with its 95 % interval and the one of `level`."""
+    test = ttest_ind(x, y, equal_var=False)
+    alone, together = (test.confidence_interval(one) for one in (0.95, level))
+    row = {"difference": x.mean() - y.mean(), "low": alone.low, "high": alone.high}
+    row |= {"p_welch": test.pvalue, "low_all": together.low, "high_all": together.high}
+    return {name: float(value) for name, value in row.items()}
