@@ -287,8 +287,8 @@ def tests(metrics: pd.DataFrame) -> Shown:
     half = distributions.norm.ppf(0.975) * se
     table = table.assign(balanced_difference=difference, balanced_low=difference - half)
     table["balanced_high"] = difference + half
-    p = 2 * distributions.norm.sf(np.abs(difference) / se)
-    table["balanced_p_holm"] = stats.holm(p)
+    table["balanced_p"] = 2 * distributions.norm.sf(np.abs(difference) / se)
+    table["balanced_p_holm"] = stats.holm(table.balanced_p)
     return table, _test_facts(table, n)
 
 
@@ -303,7 +303,9 @@ def _raw_test(first: int, second: int, n: int) -> dict[str, float]:
 def _test_facts(table: pd.DataFrame, n: int) -> Facts:
     raw = table.assign(n=n, p=table.p_holm)
     facts = as_facts(raw, "imagenet_kd_ig_over", "against", {"": "difference"})
-    balanced = table[["against", "balanced_difference"]]
+    balanced = table[["against", "balanced_difference", "balanced_low", "balanced_high"]]
+    balanced = balanced.rename(columns={"balanced_low": "low", "balanced_high": "high"})
+    balanced = balanced.assign(n=n, p=table.balanced_p)
     return facts + as_facts(
         balanced, "imagenet_kd_ig_balanced_over", "against", {"": "balanced_difference"}
     )
