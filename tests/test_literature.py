@@ -13,6 +13,7 @@ import pytest
 
 from kdig import paper
 from kdig.paper import literature
+from kdig.study.tables import literature as tables
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "01_literature_review.ipynb"
@@ -163,6 +164,35 @@ def test_printed_rows_give_what_the_notebook_says(table):
     twice = literature.selections(table)["without four rows, one row twice"]
     met = literature.cells_met(paper.published("table2_dataset_summary"), twice, "delta_printed")
     assert met == {"cells": 43, "of": 44, "rows": 11, "articles": 4}
+
+
+def test_one_sign_explains_table_2_and_the_correlation(table):
+    printed = paper.published("table2_dataset_summary")
+    chosen = literature.explained(table)
+    met = literature.cells_met(printed, chosen, "delta_printed")
+    assert met == {"cells": 44, "of": 44, "rows": 11, "articles": 4}
+    assert (literature.by_dataset(chosen).set_index("slug").delta_mean["cifar10"]) == pytest.approx(
+        -0.9764, abs=5e-5
+    )
+    r = literature.correlate(chosen.cf.to_numpy(), chosen.delta_printed.to_numpy(), "Pearson")
+    assert (r["n"], r["r"], r["p"]) == pytest.approx((54, -0.1135, 0.4139), abs=5e-5)
+    changed = literature.sign_changes(printed, table)
+    whole = changed[changed["cells met"] == 44]
+    assert whole[["article", "taken"]].to_numpy().tolist() == [
+        ["Su et al. (2022)", 0.37],
+        ["Ashok et al. (2017)", 0.33],
+    ]
+    assert (whole.p.round(3) == 0.414).tolist() == [True, False]
+
+
+def test_the_facts_of_the_explanation(table):
+    shown, facts = tables.sign_changes(table)
+    assert [fact["value"] for fact in facts] == [2, 1]
+    assert shown.article[shown.r_and_p].tolist() == ["Su et al. (2022)"]
+    both, facts = tables.explained(table)
+    assert [facts[0]["value"], facts[1]["value"]] == [44, 11]
+    assert (both["count"] == both["rows"]).all()
+    assert facts[2]["low"] < facts[2]["value"] < facts[2]["high"]
 
 
 def test_review_needs_no_torch():

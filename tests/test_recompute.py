@@ -1,9 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats as scipy_stats
 from sklearn.mixture import GaussianMixture
 from statsmodels.stats.diagnostic import lilliefors
+from torch.nn import functional as F
 
 from kdig.measure import stats
 from kdig.paper import recompute
@@ -200,3 +202,26 @@ def test_two_normals_statistic_ignores_place_and_scale_and_finds_groups():
     assert (found.ratio > null.max()).all()
     assert found.share.mean() == pytest.approx(0.4, abs=0.04)
     assert found.separation.mean() == pytest.approx(4, rel=0.1)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_distilled_loss_is_eq_1_over_written_out_logits(own):
+    """Ten classes' partners one by one, by torch's functions."""
+    alpha, t, classes = 0.1, 3.0, 10
+    found = recompute.distilled_loss(alpha, t, 6.0, own)
+    student = torch.zeros(classes, dtype=torch.float64)
+    student[0] = found.gap
+    partners = 6.0 * torch.eye(classes, dtype=torch.float64)[: 1 if own else classes]
+    log_q = F.log_softmax(student / t, 0).expand(len(partners), -1)
+    kl = F.kl_div(log_q, F.softmax(partners / t, 1), reduction="batchmean").item()
+    entropy = -F.log_softmax(student, 0)[0].item()
+    assert (found.cross_entropy, found.divergence) == pytest.approx((entropy, kl))
+    assert found.loss == pytest.approx((1 - alpha) * entropy + alpha * t**2 * kl)
+
+
+def test_a_stored_loss_gives_its_teachers_gap_back():
+    found = recompute.distilled_loss(0.1, 3.0, 6.0, own=False)
+    left = recompute.divergence_of(found.loss, 0.1, 3.0, found.cross_entropy)
+    assert left == pytest.approx(found.divergence)
+    assert recompute.teacher_gap_of(left, 0.1, 3.0) == pytest.approx(6.0)
+    assert np.isnan(recompute.teacher_gap_of(50.0, 0.1, 3.0)), "no teacher leaves so much"

@@ -195,6 +195,21 @@ def test_equal_cells_are_the_best_of_normal_runs(best_of):
     )
 
 
+def test_an_estimated_sd_keeps_its_level_only_with_its_own_uncertainty():
+    """Six equal cells, and the sd from ten runs: with the sd taken as known too many are found."""
+    rng, found = np.random.default_rng(2), {None: 0, 9: 0}
+    unit = {free: stats.equal_cells(6, 1.0, draws=4_000, freedom=free) for free in found}
+    quantile = {
+        free: stats.spread(cells).max_minus_mean.quantile(0.95) for free, cells in unit.items()
+    }
+    for _ in range(4_000):
+        cells, sd = rng.normal(size=6), rng.normal(size=10).std(ddof=1)
+        for free, critical in quantile.items():
+            found[free] += cells.max() - cells.mean() > sd * critical
+    assert found[9] / 4_000 == pytest.approx(0.05, abs=0.012)
+    assert found[None] / 4_000 > 0.065
+
+
 def test_spread_of_a_written_row():
     row = stats.spread(np.array([1.0, 5.0, 3.0, 4.0])).iloc[0]
     assert row.to_dict() == pytest.approx(

@@ -109,11 +109,6 @@ class TestAblation:
         assert found["table4_kd_ig_drop"] == pytest.approx(93.91 - 92.018)
         assert found["table4_deltas_of_means"] == 7, "the student's is that of its highest"
 
-    def test_the_released_history_by_tens_of_epochs(self):
-        table, facts = ablation.convergence()
-        assert table.to_epoch.tolist() == list(range(10, 101, 10))
-        assert facts[0]["value"] == pytest.approx(98.086 - 97.828)
-
     def test_best_epochs_are_counted_from_the_last(self):
         frame = self.frame.assign(best_epoch_accuracy=[81.0, 82.0, 84.0, 88.0])
         table = ablation.best_epochs(frame).set_index("method")
@@ -307,6 +302,24 @@ class TestCompression:
         ) == (1, 1, 2)
         assert found["sweep_spread_late_over_early_with_28"] == 5.0
         assert found["sweep_narrower_than_last"] == 2
+
+    def test_leads_among_four_equal_methods(self):
+        released = released_results.released_runs()
+        sd = stats.pooled_sd(released, "method", "accuracy")
+        table, facts = compression.leads(compression.wide_s15(), sd, 72)
+        p = [by_name(facts)[f"lead-{level}"]["p"] for level in (2, 3, 4, 5)]
+        assert p == pytest.approx([0.036, 0.028, 0.20, 0.13], abs=0.003)
+        assert ((table.p < 0.05) == (table.low > 0)).all()
+        runs = np.random.default_rng(0).normal(0, sd, (20_000, 4, 3)).max(axis=2)
+        plain = np.mean(runs[:, 0] - runs[:, 1:].max(axis=1))
+        assert table.expected.iloc[-1] == pytest.approx(plain, abs=0.01)
+
+    def test_levels_in_a_row(self):
+        table, facts = compression.in_a_row(compression.wide_s15())
+        assert table.n.tolist() == [4, 8]
+        assert table.highest.tolist() == [4, 5]
+        assert table.p_highest[0] == pytest.approx(1 / 256)
+        assert by_name(facts)["lead_kd_ig_over_kd_practical"]["low"] == table.low[0]
 
     def test_one_level_three_times(self):
         released = pd.DataFrame(
@@ -659,6 +672,25 @@ class TestSearch:
         assert (table.p_max_pooled >= table.p_max).all(), "ten times the noise explains more"
         assert len(printed.facts) == 6
 
+    def test_ten_runs_a_cell_in_both_readings(self):
+        table, facts = search.ten_runs_a_cell(released_results.released_runs())
+        found = by_name(facts)
+        assert len(found) == 12
+        p = {name: found[f"grid_s11_best_{name}"]["p"] for name in ("of_ten_own", "of_ten_pooled")}
+        assert p == pytest.approx({"of_ten_own": 0.105, "of_ten_pooled": 0.042}, abs=0.003)
+        assert found["grid_s11_best_mean_of_ten_pooled"]["p"] < 0.001
+        assert found["grid_s10_best_mean_of_ten_pooled"]["p"] == pytest.approx(0.065, abs=0.005)
+        assert ((table.p_max < 0.05) == (table.printed_max_minus_mean > table.equal_95)).all()
+
+    def test_falls_of_a_search_are_a_family(self):
+        table, facts = search.falls_as_a_family(released_results.released_runs())
+        assert (table.p_best_of_10_holm >= table.p_best_of_10).all()
+        assert (table.p_mean_of_10 <= table.p_best_of_10).all()
+        half = (table.high - table.low) / 2
+        assert np.ptp(half) == pytest.approx(0)
+        assert (table.p_best_of_10_holm[table.fall > half] < 0.05).all()
+        assert "grid_fall_pooled_p_0.5" in by_name(facts)
+
     def test_cells_that_are_not_printed_follow_from_the_whole(self):
         s10 = search.printed_s10()
         table, facts = search.all_45(s10, 0.4)
@@ -806,6 +838,38 @@ class TestReleasedCode:
     def test_predictions_have_one_gap_and_one_smoothing(self):
         row = released_code.predictions([("paper", 0.01, 2.5)], 10).iloc[0]
         assert row.smoothing == pytest.approx(10 / (9 + np.exp(row.gap)))
+
+    def test_stored_losses_lie_above_what_own_targets_leave(self):
+        table, facts = released_code.losses_explained()
+        found = by_name(facts)
+        assert table.loss.unique().tolist() == [0.5768, 0.1512]
+        assert table.own_most_loss.unique() == pytest.approx([0.2189, 0.0476], abs=1e-4)
+        assert found["loss-kd-over-own"]["value"] == pytest.approx(0.5768 / 0.2189, abs=1e-3)
+        gap = found["loss-kd-teacher-gap"]
+        assert (gap["low"], gap["high"]) == pytest.approx((5.87, 6.16), abs=0.01)
+        assert (table.divergence > table.own_most).all()
+
+    def test_curves_pass_the_stored_loss_where_the_gap_fits(self):
+        curves = released_code.loss_curves()
+        other = curves[curves.curve == "KD, 2024: other targets"]
+        reached = np.interp(1.0, other.value, other.x)
+        table, _ = released_code.losses_explained()
+        assert reached == pytest.approx(table.teacher_gap[0], abs=0.02)
+        own = curves[curves.curve == "KD, 2024: own targets"]
+        assert own.value.max() < 0.4
+
+    def test_at_table_3s_weights_own_and_other_targets_give_like_gaps(self):
+        table = released_code.gaps_of_teachers().set_index(["alpha", "teacher_gap"])
+        assert table.own[0.01, 6] == pytest.approx(7.72, abs=0.01)
+        assert table.other[0.01].unique() == pytest.approx([6.55], abs=0.01)
+        assert (table.own_minus_other[0.1] > table.own_minus_other[0.01]).all()
+
+    def test_training_still_moves_a_little_at_epoch_100(self):
+        table, facts = released_code.convergence()
+        row = table.set_index("what").loc["accuracy"]
+        assert (row.n, round(row["mean"], 2), round(row.least, 2)) == (32, 0.32, 0.10)
+        assert row.low < row["mean"] < row.high
+        assert by_name(facts)["convergence-loss"]["value"] < 0
 
     def test_gaps_by_hand(self):
         found = runs({"Student": [80.0, 82.0], "KD, static": [84.0, 86.0]}, "arm")
@@ -1170,7 +1234,9 @@ class TestLiterature:
         assert (row.cf_mean_printed, row.cf_median) == (8.88, 4.76)
         assert found["table2_cifar10_cf_mean"]["value"] == row.cf_mean
         assert found["table2_cifar10_cf_mean"]["n"] == row.rows
-        assert literature.remaining(rows).cf_median["CIFAR-10"] == pytest.approx(4.76, abs=0.006)
+        both, _ = literature.explained(rows)
+        median = both.set_index("dataset").cf_median
+        assert median["CIFAR-10"] == pytest.approx(4.76, abs=0.006)
         table, facts = literature.correlations(rows)
         r = by_name(facts)["literature_r"]
         part = rows.dropna(subset=["cf"])

@@ -420,15 +420,25 @@ def exchanged_p(
 
 
 def equal_cells(
-    cells: int, sd: float, best_of: int = 1, draws: int = 20_000, seed: int = 0
+    cells: int,
+    sd: float,
+    best_of: int = 1,
+    draws: int = 20_000,
+    seed: int = 0,
+    freedom: int | None = None,
 ) -> np.ndarray:
     """(draws, cells): searches whose cells have one true accuracy (Tables S10-S12), set to 0.
 
     A cell is the best of `best_of` normal runs with standard deviation `sd`. The best of k uniform
-    values is one uniform value to the power 1/k, so that a cell costs one random number.
+    values is one uniform value to the power 1/k, so that a cell costs one random number. Where `sd`
+    was itself found with `freedom` degrees of freedom, each search has a true one that may have
+    given it: comparing with them is then exact for normal runs, as Student's t is for two means.
     """
-    uniform = np.random.default_rng(seed).random((draws, cells))
-    return np.asarray(sd * stats.norm.ppf(uniform ** (1 / best_of)))
+    rng = np.random.default_rng(seed)
+    cell = sd * stats.norm.ppf(rng.random((draws, cells)) ** (1 / best_of))
+    if freedom is not None:
+        cell *= np.sqrt(freedom / rng.chisquare(freedom, (draws, 1)))
+    return np.asarray(cell)
 
 
 def spread(cells: np.ndarray) -> pd.DataFrame:

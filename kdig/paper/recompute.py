@@ -5,12 +5,13 @@ Each names the table or section whose numbers it is applied to.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import statsmodels.formula.api as smf
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 from statsmodels.stats._lilliefors import get_lilliefors_table
 from statsmodels.stats.anova import anova_lm
 
@@ -257,6 +258,66 @@ def stationary_gap(alpha: float, temperature: float, target: float, classes: int
         return float((1 - alpha) * (1 - plain) - alpha * temperature * (softened - target))
 
     return float(optimize.brentq(gradient, -50, 200))
+
+
+def _logits(gap: float, classes: int) -> np.ndarray:
+    """The first class's logit `gap` above the others, which are equal."""
+    return np.concatenate([[gap], np.zeros(classes - 1)])
+
+
+def _divergence(teacher: float, student: float, own: bool, classes: int) -> float:
+    """Mean KL divergence from targets with the gap `teacher` to outputs with the gap `student`, both
+    softened already.
+
+    The targets are the image's own, or those of images of all classes alike.
+    """
+    target = special.softmax(_logits(teacher, classes))
+    mean = target if own else np.full(classes, 1 / classes)
+    crossed = -mean @ special.log_softmax(_logits(student, classes))
+    return float(crossed - stats.entropy(target))
+
+
+class DistilledLoss(NamedTuple):
+    """What Eq. 1 comes to for a student that fits every image."""
+
+    gap: float  # of the student's true class over the others
+    cross_entropy: float
+    divergence: float
+    loss: float
+
+
+def distilled_loss(
+    alpha: float, temperature: float, teacher_gap: float, own: bool, classes: int = 10
+) -> DistilledLoss:
+    """Eq. 1 where its gradient vanishes, for a teacher whose true class stands `teacher_gap` above
+    the others (taken as equal), with an image's own targets or those of other images.
+
+    A student that misses some images has more.
+    """
+    p = float(special.softmax(_logits(teacher_gap / temperature, classes))[0])
+    gap = stationary_gap(alpha, temperature, p if own else 1 / classes, classes)
+    entropy = -float(special.log_softmax(_logits(gap, classes))[0])
+    kl = _divergence(teacher_gap / temperature, gap / temperature, own, classes)
+    loss = (1 - alpha) * entropy + alpha * temperature**2 * kl
+    return DistilledLoss(gap, entropy, kl, loss)
+
+
+def divergence_of(loss: float, alpha: float, temperature: float, cross_entropy: float) -> float:
+    """The KL divergence that Eq. 1 leaves for a stored `loss` with this cross-entropy."""
+    return (loss - (1 - alpha) * cross_entropy) / (alpha * temperature**2)
+
+
+def teacher_gap_of(divergence: float, alpha: float, temperature: float, classes: int = 10) -> float:
+    """The teacher's gap at which other images' targets leave this divergence; nan where none
+    does.
+    """
+
+    def excess(gap: float) -> float:
+        return distilled_loss(alpha, temperature, gap, False, classes).divergence - divergence
+
+    if excess(0.0) > 0 or excess(200.0) < 0:
+        return float("nan")
+    return float(optimize.brentq(excess, 0, 200))
 
 
 def matching_smoothing(gap: float, classes: int = 10) -> float:

@@ -104,18 +104,6 @@ def history(results: Iterable[Result]) -> pd.DataFrame:
     return pd.concat(epochs).dropna(subset=["test_accuracy"])
 
 
-def convergence() -> Shown:
-    """The one released history of a training, by tens of epochs: mean loss and training accuracy.
-
-    The fact is what the last ten epochs add to the training accuracy of the ten before.
-    """
-    epochs = published("attention_run_history_2024")
-    tens = epochs.groupby((epochs.epoch - 1) // 10)
-    table = tens[["train_loss", "train_accuracy"]].mean().assign(to_epoch=tens.epoch.max())
-    gained = table.train_accuracy.diff().iloc[-1]
-    return table, [{"fact": "convergence_last_ten", "value": gained, "n": 1}]
-
-
 def released_runs() -> pd.DataFrame:
     """The ten released runs of each method of Table 4: `name` as printed, `method`, `seed`,
     `accuracy`.

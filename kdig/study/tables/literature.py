@@ -3,6 +3,7 @@
 The arithmetic is that of `kdig.paper.literature`. Needs no torch.
 """
 
+import numpy as np
 import pandas as pd
 
 from kdig.paper import literature, published
@@ -73,12 +74,39 @@ def table2(rows: pd.DataFrame) -> Shown:
     return both[["dataset", *PAIRS, "count", "rows", "articles"]], facts
 
 
-def remaining(rows: pd.DataFrame) -> pd.DataFrame:
-    """Table 2 beside the choice of rows that gives most of its values."""
-    chosen = literature.by_dataset(literature.selections(rows)["without four rows, one row twice"])
-    printed = literature.table2(published("table2_dataset_summary"))
-    both = printed.merge(chosen, on="slug", suffixes=("_printed", "")).set_index("dataset")
-    return both[PAIRS]
+def explained(rows: pd.DataFrame) -> Shown:
+    """Table 2 beside the rows and signs that give all of its means and medians.
+
+    The facts hold how many cells these meet, and their correlation, which section 1.3 prints.
+    """
+    chosen, printed = literature.explained(rows), published("table2_dataset_summary")
+    ours = literature.by_dataset(chosen)
+    both = literature.table2(printed).merge(ours, on="slug", suffixes=("_printed", ""))
+    met = literature.cells_met(printed, chosen, "delta_printed")
+    r = literature.correlate(chosen.cf.to_numpy(), chosen.delta_printed.to_numpy(), "Pearson")
+    ends = {"low": r["low"], "high": r["high"], "n": r["n"], "p": r["p"]}
+    facts: Facts = [
+        {"fact": f"{PREFIX}_explained_cells", "value": met["cells"], "n": met["of"]},
+        {"fact": f"{PREFIX}_explained_counts", "value": met["rows"], "n": len(printed)},
+        {"fact": f"{PREFIX}_explained_r", "value": r["r"], **ends},
+        {"fact": f"{PREFIX}_explained_p", "value": r["p"], "n": r["n"]},
+    ]
+    return both[["dataset", *PAIRS, "count", "rows"]], facts
+
+
+def sign_changes(rows: pd.DataFrame) -> Shown:
+    """The single changes of a sign that give all cells of Table 2, each with its correlation.
+
+    `r_and_p` says whether both are those of section 1.3: within half a unit of the third decimal,
+    and of the fourth, from which a number may have been rounded again.
+    """
+    every = literature.sign_changes(published("table2_dataset_summary"), rows)
+    off = np.maximum((every.r - PRINTED_R).abs(), (every.p - PRINTED_P).abs())
+    every["r_and_p"] = off <= 0.0005 + 0.00005
+    all_cells = every["cells met"] == every["cells met"].max()
+    counts = {"all_cells": all_cells.sum(), "all": (all_cells & every.r_and_p).sum()}
+    facts = [fact | {"n": len(every)} for fact in facts_of(counts, f"{PREFIX}_one_sign")]
+    return every[all_cells | every.r_and_p], facts
 
 
 def correlations(rows: pd.DataFrame) -> Shown:

@@ -1,14 +1,17 @@
 """The tables of `09_released_code`: what the released code does otherwise than the text says."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
+from scipy.stats import ttest_1samp
 
 from kdig.measure import stats
-from kdig.paper import recompute
+from kdig.paper import published, recompute
 from kdig.study.outputs import Facts, as_facts
-from kdig.study.tables.shared import Shown
+from kdig.study.tables.shared import Shown, from_paper
 
 GAPS = ["accuracy", "gap", "gap_sd", "spread"]
 TESTED = ["n", "difference", "low", "high", "p_paired", "p_paired_holm"]
@@ -63,6 +66,138 @@ def gap_tests(found: pd.DataFrame) -> pd.DataFrame:
         for value in ("gap", "spread")
     ]
     return pd.concat(parts)[["pictures", "value", "arm", *TESTED]]
+
+
+@dataclass(frozen=True)
+class StoredLoss:
+    """A stored training loss of a student with soft targets, and what it was trained with."""
+
+    name: str
+    alpha: float
+    temperature: float
+    loss: float
+    accuracy: float  # on its training images (percent)
+
+
+def stored_losses() -> list[StoredLoss]:
+    """The last training losses that the released notebooks store: KD at 4.12x of the 2024 list
+    (alpha 0.1, T 3), and KD & IG & AT (alpha 0.01, T 2.5).
+    """
+    kd = _stored_end("KD")
+    last = published("attention_run_history_2024").iloc[-1]
+    return [
+        StoredLoss("KD, 2024", 0.1, 3.0, kd.final_train_loss, kd.final_train_accuracy),
+        StoredLoss("KD & IG & AT, 2024", 0.01, 2.5, last.train_loss, last.train_accuracy),
+    ]
+
+
+def _stored_end(method: str) -> pd.Series:
+    """The last epoch of a method's stored history at 4.12x."""
+    ends = published("epoch_histories_2024_final")
+    return ends[(ends.method == method) & (ends.compression_factor == 4.12)].iloc[0]
+
+
+def losses_explained() -> Shown:
+    """What own and other images' targets say of the stored losses.
+
+    Three readings of the cross-entropy in them: where Eq. 1 is stationary, as the plain student's
+    loss, and twice that. `divergence` is what is then left for the soft targets; `own_most` is the
+    greatest that own targets leave with any teacher; `teacher_gap` the gap of a teacher whose
+    targets, of other images, leave it.
+    """
+    plain = float(_stored_end("Student").final_train_loss)
+    rows = [
+        {"run": run.name, "alpha": run.alpha, "T": run.temperature, "loss": run.loss}
+        | _left_for_targets(run, name, cross_entropy)
+        for run in stored_losses()
+        for name, cross_entropy in _cross_entropies(run, plain).items()
+    ]
+    return pd.DataFrame(rows), _loss_facts(pd.DataFrame(rows))
+
+
+def _cross_entropies(run: StoredLoss, plain: float) -> dict[str, float]:
+    other = recompute.distilled_loss(run.alpha, run.temperature, 0.0, own=False)
+    return {
+        "stationary": other.cross_entropy,
+        "plain student's": plain,
+        "twice the plain student's": 2 * plain,
+    }
+
+
+def _left_for_targets(run: StoredLoss, name: str, cross_entropy: float) -> dict[str, object]:
+    weights = run.alpha, run.temperature
+    left = recompute.divergence_of(run.loss, *weights, cross_entropy)
+    most = recompute.distilled_loss(*weights, 0.0, own=True)
+    row = {"cross_entropy_as": name, "cross_entropy": cross_entropy, "divergence": left}
+    row |= {"own_most": most.divergence, "own_most_loss": most.loss}
+    return row | {"teacher_gap": recompute.teacher_gap_of(left, *weights)}
+
+
+def _loss_facts(table: pd.DataFrame) -> Facts:
+    """The stored losses over the most that own targets leave, and the teacher's gap."""
+    facts: Facts = []
+    for key, (_, part) in zip(("kd", "kd_ig_at"), table.groupby("run", sort=False)):
+        over, gap = part.loss / part.own_most_loss, part.teacher_gap
+        ends = {"low": gap.min(), "high": gap.max(), "interval": "three cross-entropies"}
+        facts += [
+            {"fact": f"loss-{key}-over-own", "value": over.iloc[0], "n": 1},
+            {"fact": f"loss-{key}-teacher-gap", "value": gap.median(), "n": 1, **ends},
+        ]
+    return from_paper(facts)
+
+
+def loss_curves(greatest: float = 12.0) -> pd.DataFrame:
+    """Eq. 1 for own and other targets over the teacher's gap, as a multiple of the stored loss."""
+    rows = []
+    for run, gap, own in product(stored_losses(), np.linspace(0, greatest, 61), (True, False)):
+        predicted = recompute.distilled_loss(run.alpha, run.temperature, gap, own).loss
+        curve = f"{run.name}: {'own' if own else 'other'} targets"
+        rows.append({"curve": curve, "x": gap, "value": predicted / run.loss})
+    level = pd.DataFrame({"curve": "as stored", "x": [0.0, greatest], "value": 1.0})
+    table = pd.concat([pd.DataFrame(rows), level], ignore_index=True)
+    return table.assign(low=table.value, high=table.value)
+
+
+def gaps_of_teachers(gaps: Sequence[float] = (5, 6, 7, 8)) -> pd.DataFrame:
+    """The student's gap that own and other targets predict, for several gaps of the teacher.
+
+    At Table 3's weights the two are close to each other, at alpha 0.1 they are not.
+    """
+    rows = []
+    for (alpha, temperature), gap in product(((0.01, 2.5), (0.1, 3.0)), gaps):
+        own, other = (
+            recompute.distilled_loss(alpha, temperature, gap, own=which).gap
+            for which in (True, False)
+        )
+        row = {"alpha": alpha, "T": temperature, "teacher_gap": gap}
+        rows.append(row | {"own": own, "other": other, "own_minus_other": own - other})
+    return pd.DataFrame(rows)
+
+
+def convergence() -> Shown:
+    """How far training still moves at epoch 100, in the 32 stored histories (one run for each
+    method and level).
+
+    `accuracy` is the training accuracy of epochs 91 to 100 minus that of the ten before (points),
+    `loss` the same of the training loss; `share` how much of the whole rise in accuracy, from the
+    first ten epochs on, that is (percent). No test accuracy by epoch is stored.
+    """
+    decades = published("epoch_histories_2024").assign(ten=lambda t: (t.epoch - 1) // 10)
+    by_run = decades.groupby(["method", "compression_factor", "ten"], sort=False)
+    wide = by_run[["train_accuracy", "train_loss"]].mean().unstack("ten")
+    late = wide.xs(9, axis=1, level="ten") - wide.xs(8, axis=1, level="ten")
+    rise = wide.train_accuracy[9] - wide.train_accuracy[0]
+    moved = {"accuracy": late.train_accuracy, "loss": late.train_loss}
+    moved["share"] = 100 * late.train_accuracy / rise
+    rows = []
+    for name, values in moved.items():
+        test = ttest_1samp(values, 0.0)
+        low, high = test.confidence_interval()
+        row = {"what": name, "n": len(values), "mean": values.mean(), "low": low, "high": high}
+        rows.append(row | {"least": values.min(), "most": values.max(), "p": test.pvalue})
+    facts = as_facts(pd.DataFrame(rows), "convergence", "what", {"": "mean"})
+    named = [fact | {"fact": str(fact["fact"]).replace("_", "-")} for fact in facts]
+    return pd.DataFrame(rows), from_paper(named)
 
 
 def pairings(frame: pd.DataFrame) -> Shown:

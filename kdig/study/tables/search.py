@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats as distributions
 
-from kdig.core.methods import LABELS
+from kdig.core.methods import KEYS, LABELS
 from kdig.measure import stats
 from kdig.paper import published, recompute, verdicts
 from kdig.study.outputs import Facts, as_facts
@@ -293,6 +294,57 @@ def equal_searches(cells: int, sd: float, best_of: int) -> pd.DataFrame:
     return stats.spread(stats.equal_cells(cells, sd, best_of, draws=DRAWS))
 
 
+# section 3.2: each configuration underwent ten runs; a cell is their mean, or their highest
+TEN_RUNS = {"mean of 10": (1, 10**-0.5), "best of 10": (10, 1.0)}
+
+
+def ten_runs_a_cell(released: pd.DataFrame) -> Shown:
+    """The printed winners where a cell stands for ten runs (section 3.2): by their mean, or by the
+    highest of them.
+
+    The standard deviation of one run is that of the `released` runs (`method`, `accuracy`), of the
+    search's own method or pooled over all, each with its own uncertainty. The facts take the pooled
+    one, and for the highest of ten the other as well.
+    """
+    pooled = stats.pooled_sd(released, "method", "accuracy")
+    freedom = len(released) - released.method.nunique()
+    groups = released.groupby("method").accuracy
+    rows = []
+    for name, (accuracy, label) in printed_searches().items():
+        own = groups.get_group(KEYS[label])
+        sources = {"own": (own.std(), len(own) - 1), "pooled": (pooled, freedom)}
+        for (reading, cell), (source, (sd, df)) in product(TEN_RUNS.items(), sources.items()):
+            row = {"search": name, "reading": reading, "sd of": source, "sd_run": sd, "df": df}
+            rows.append(row | _one_winner(accuracy, sd, df, *cell))
+    table = pd.DataFrame(rows)
+    return table, _ten_run_facts(table[~table.search.str.contains("without")])
+
+
+def _one_winner(
+    accuracy: pd.Series, sd: float, freedom: int, best_of: int, scale: float
+) -> dict[str, float]:
+    """Highest minus mean, and the spread of cells, among equal cells."""
+    cells = stats.equal_cells(len(accuracy), scale * sd, best_of, DRAWS, freedom=freedom)
+    equal, printed = stats.spread(cells), stats.spread(accuracy.to_numpy()).iloc[0]
+    row = {"cells": len(accuracy), "printed_max_minus_mean": printed.max_minus_mean}
+    row["equal_95"] = equal.max_minus_mean.quantile(0.95)
+    row["p_max"] = stats.upper_p(equal.max_minus_mean, printed.max_minus_mean)
+    return row | {"p_spread": stats.upper_p(equal.sd, printed.sd)}
+
+
+def _ten_run_facts(table: pd.DataFrame) -> Facts:
+    names = {"mean of 10": "mean_of_ten", "best of 10": "of_ten"}
+    return [
+        {
+            "fact": f"grid_{row['search'].split()[0].lower()}_best_{names[row.reading]}_{row['sd of']}",
+            "value": row.printed_max_minus_mean,
+            "n": row.cells,
+            "p": row.p_max,
+        }
+        for _, row in table.iterrows()
+    ]
+
+
 class PrintedWinners(NamedTuple):
     """The printed winner of each search among what equal cells give."""
 
@@ -448,3 +500,28 @@ def falls(sd: Mapping[str, float]) -> Shown:
     named = table.assign(name=[f"{s}_{o:g}" for s, o in zip(table.search, table.other)])
     facts = as_facts(named.assign(p=named.p_best_of_10), "grid_fall", "name", {"": "fall"})
     return table, facts
+
+
+def falls_as_a_family(released: pd.DataFrame) -> Shown:
+    """The falls of Tables S11 and S12 with the standard deviation of all `released` runs, its own
+    uncertainty and the five falls of a search as one family.
+
+    A cell is the highest of ten runs, or their mean (`p_mean_of_10_holm`). `low` to `high` holds
+    for the five falls at once (Bonferroni), beside Holm's `p_holm`.
+    """
+    sd = stats.pooled_sd(released, "method", "accuracy")
+    freedom = len(released) - released.method.nunique()
+    table, _ = falls(dict.fromkeys(KEYS, sd))
+    table = table[["search", "winner", "other", "fall"]]
+    for name, (best_of, scale) in TEN_RUNS.items():
+        two = stats.equal_cells(2, scale * sd, best_of, DRAWS, freedom=freedom)
+        apart = np.abs(two[:, 0] - two[:, 1])
+        column = "p_" + name.replace(" ", "_")
+        table[column] = [stats.upper_p(apart, fall) for fall in table.fall]
+        table[f"{column}_holm"] = table.groupby("search")[column].transform(stats.holm)
+        if best_of > 1:
+            half = np.quantile(apart, 1 - 0.05 / table.groupby("search").size().max())
+            table = table.assign(low=table.fall - half, high=table.fall + half)
+    named = table.assign(name=[f"{s}_{o:g}" for s, o in zip(table.search, table.other)])
+    named = named.assign(p=named.p_best_of_10_holm, interval="95 % interval of five falls at once")
+    return table, as_facts(named, "grid_fall_pooled", "name", {"": "fall"})
