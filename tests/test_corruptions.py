@@ -23,6 +23,7 @@ SEVERITIES = {
     "noise": (5, 20, 60),
     "blur": (0.5, 1.0, 2.0),
     "contrast": (0.9, 0.5, 0.1),
+    "contrast_channels": (0.9, 0.5, 0.1),
 }
 CASES = [(kind, value) for kind, values in SEVERITIES.items() for value in values]
 
@@ -52,7 +53,8 @@ def test_pictures_keep_their_form_and_more_is_worse(kind, size):
 
 
 @pytest.mark.parametrize(
-    ("kind", "mild"), [("none", 0.0), ("noise", 0.0), ("contrast", 1.0), ("blur", 0.05)]
+    ("kind", "mild"),
+    [("none", 0.0), ("noise", 0.0), ("contrast", 1.0), ("contrast_channels", 1.0), ("blur", 0.05)],
 )
 def test_mild_ends_change_nothing(kind, mild):
     images = smooth(16)
@@ -171,3 +173,17 @@ def test_answers_by_condition_and_network():
     for condition in answers.values():
         assert condition["half"].tolist() == [True, True, True]
         assert condition["low"].tolist() == [True, False, True]
+
+
+def test_severities_of_cifar10c_are_the_published_ones():
+    """make_cifar_c.py of hendrycks/robustness; noise in grey levels of 255."""
+    assert corruptions.CIFAR10_C["jpeg"] == (80, 65, 58, 50, 40)
+    assert corruptions.CIFAR10_C["noise"] == pytest.approx((10.2, 15.3, 20.4, 22.95, 25.5))
+    assert corruptions.CIFAR10_C["blur"] == (0.4, 0.6, 0.7, 0.8, 1.0)
+    assert corruptions.CIFAR10_C["contrast_channels"] == (0.75, 0.5, 0.4, 0.3, 0.15)
+
+
+def test_contrast_of_a_channel_is_around_its_own_mean():
+    images = torch.tensor([[[[10, 30]], [[100, 200]], [[7, 7]]]], dtype=torch.uint8)
+    found = corruptions.corrupt(images, "contrast_channels", 0.5)
+    assert found.tolist() == [[[[15, 25]], [[125, 175]], [[7, 7]]]]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import settings_of
 from scipy import stats as scipy_stats
+from statsmodels.stats.power import TTestIndPower
 
 from kdig import KdigError
 from kdig.core.methods import METHODS
@@ -188,11 +189,11 @@ def test_bootstrap_difference_resamples_pairs(rng):
 
 def test_bootstrap_difference_is_bca_by_hand():
     """Bias and acceleration by their formulas, quantiles of the same resamples."""
-    x = np.array([0.1, 0.4, 0.2, 2.5, 0.3, 0.2, 0.9, 0.5])
-    low, high = stats.bootstrap_difference(x, np.zeros(8), resamples=9_999)
-    means = x[np.random.default_rng(1).integers(8, size=(100_000, 8))].mean(axis=1)
+    x = np.repeat([0.1, 0.4, 0.2, 2.5, 0.3, 0.2, 0.9, 0.5], 3)
+    low, high = stats.bootstrap_difference(x, np.zeros(24), resamples=9_999)
+    means = x[np.random.default_rng(1).integers(24, size=(100_000, 24))].mean(axis=1)
     bias = scipy_stats.norm.ppf((np.mean(means < x.mean()) + np.mean(means <= x.mean())) / 2)
-    jackknife = (x.sum() - x) / 7
+    jackknife = (x.sum() - x) / 23
     centred = jackknife.mean() - jackknife
     acceleration = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)
     ends = []
@@ -230,3 +231,6 @@ def test_runs_needed_is_the_smallest_number_that_suffices(rng):
     found = scipy_stats.ttest_1samp(rng.normal(1, 1, size=(4_000, n)), 0, axis=1).pvalue < 0.05
     assert 0.78 < found.mean() < 0.87
     assert stats.runs_needed(50.0, 1.0, paired=True) == 2
+    for effect in (0.3, 0.8):
+        solved = TTestIndPower().solve_power(effect, alpha=0.05, power=0.8)
+        assert stats.runs_needed(effect, 1.0, paired=False) == np.ceil(solved)

@@ -2,8 +2,9 @@
 classify them correctly.
 
 A severity is in its own unit: of `jpeg` and `jpeg_444` the quality, 1 to 95; of `noise` the sd in
-grey levels of 255; of `blur` the sd in pixels; of `contrast` the factor that is left of it. `none`
-leaves the pictures as they are.
+grey levels of 255; of `blur` the sd in pixels; of `contrast` and `contrast_channels` the factor that
+is left of it, around the image's mean grey or each channel's mean. `none` leaves the pictures as
+they are.
 """
 
 import io
@@ -49,6 +50,24 @@ def blur(images: Tensor, sigma: float) -> Tensor:
     return blurred
 
 
+def contrast_channels(images: Tensor, factor: float) -> Tensor:
+    """Each channel's distance from its own mean times `factor`, as CIFAR-10-C has it."""
+    mean = images.double().mean((-2, -1), keepdim=True)
+    return (mean + factor * (images - mean)).round().clamp(0, 255).to(torch.uint8)
+
+
+# CIFAR-10-C's severities 1 to 5 in the units of this module (Hendrycks and Dietterich 2019:
+# hendrycks/robustness at ca36008, ImageNet-C/create_c/make_cifar_c.py). There noise has an sd of
+# 0.04 to 0.10 of the range. Theirs cuts grey levels off where ours rounds, and a blur's border
+# repeats its last pixel where ours is mirrored.
+CIFAR10_C: dict[str, tuple[float, ...]] = {
+    "jpeg": (80, 65, 58, 50, 40),
+    "noise": tuple(255 * sd for sd in (0.04, 0.06, 0.08, 0.09, 0.10)),
+    "blur": (0.4, 0.6, 0.7, 0.8, 1.0),
+    "contrast_channels": (0.75, 0.5, 0.4, 0.3, 0.15),
+}
+
+
 def corrupt(images: Tensor, kind: str, severity: float, seed: int = 0) -> Tensor:
     """The pictures damaged; equal arguments give equal pictures.
 
@@ -59,10 +78,16 @@ def corrupt(images: Tensor, kind: str, severity: float, seed: int = 0) -> Tensor
     if kind == "noise":
         drawn = torch.randn(images.shape, generator=Generator().manual_seed(seed))
         return (images + severity * drawn).round().clamp(0, 255).to(torch.uint8)
-    damages = {"none": lambda x, _: x, "blur": blur, "contrast": v2.functional.adjust_contrast}
+    damages = {
+        "none": lambda x, _: x,
+        "blur": blur,
+        "contrast": v2.functional.adjust_contrast,
+        "contrast_channels": contrast_channels,
+    }
     if kind not in damages:
         raise KdigError(
-            f"unknown damage {kind!r}: choose none, jpeg, jpeg_444, noise, blur or contrast"
+            f"unknown damage {kind!r}: choose none, jpeg, jpeg_444, noise, blur, contrast or"
+            " contrast_channels"
         )
     damaged: Tensor = damages[kind](images, severity)
     return damaged

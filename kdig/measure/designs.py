@@ -43,14 +43,14 @@ def factorial(
     coded = frame.assign(**{name: frame[name].astype(float) - 0.5 for name in factors})
     crossed = " * ".join(f"Q('{name}')" for name in factors)
     formula = f"Q('{value}') ~ {crossed}" + (f" + C(Q('{block}'))" if block else "")
-    table = _coefficients(smf.ols(formula, data=coded).fit())
+    table = coefficients(smf.ols(formula, data=coded).fit())
     table["effect"] = table.effect.str.replace(r"Q\('(\w+)'\)", r"\1", regex=True)
     wanted = table.effect.str.split(":").map(lambda parts: set(parts) <= set(factors))
     table = table[wanted].reset_index(drop=True)
     return table.assign(effect=table.effect.str.replace(":", " x "))
 
 
-def _coefficients(fit: RegressionResultsWrapper) -> pd.DataFrame:
+def coefficients(fit: RegressionResultsWrapper) -> pd.DataFrame:
     """The coefficients of a linear model with intervals and p of the same level."""
     ends = fit.conf_int(alpha=1 - LEVEL)
     table = pd.DataFrame({"difference": fit.params, "low": ends[0], "high": ends[1]})
@@ -73,7 +73,7 @@ def arms(
     """
     columns = {"value": frame[value], "arm": frame[by], "block": frame[block] if block else 0}
     formula = f"value ~ C(arm, Treatment({baseline!r}))" + (" + C(block)" if block else "")
-    table = _coefficients(smf.ols(formula, data=pd.DataFrame(columns)).fit())
+    table = coefficients(smf.ols(formula, data=pd.DataFrame(columns)).fit())
     table[by] = table.effect.str.extract(r"^C\(arm.*\)\[T\.(.*)\]$", expand=False)
     found = table[table[by].notna()].set_index(by).drop(columns="effect")
     order = [name for name in frame[by].unique() if name != baseline]

@@ -2,17 +2,18 @@
 
 import warnings
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import statsmodels.formula.api as smf
 from numpy.typing import ArrayLike
 from scipy import stats
-from sklearn.metrics import accuracy_score, cohen_kappa_score, recall_score
+from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix, recall_score
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower, TTestPower
 from statsmodels.stats.proportion import proportion_confint
@@ -36,12 +37,21 @@ def half_width(sd: float, n: int, confidence: float = 0.95, student: bool = True
     return float(quantile * sd / n**0.5)
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+def mean_interval(
+    values: Sequence[float] | np.ndarray, confidence: float = 0.95
+) -> tuple[float, float]:
     """Student's t interval of the mean; (nan, nan) for fewer than two values."""
     if len(values) < 2:
         return float("nan"), float("nan")
-    half = half_width(float(np.std(values, ddof=1)), len(values), confidence)
-    return float(np.mean(values) - half), float(np.mean(values) + half)
+    ends = _t_test(stats.ttest_1samp, values, 0.0).confidence_interval(confidence)
+    return float(ends.low), float(ends.high)
+
+
+def _t_test(test: Callable[..., Any], *samples: Any, **settings: Any) -> Any:
+    """One of scipy's t tests; equal runs have no spread, and their p is nan, as it should be."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return test(*samples, **settings)
 
 
 def prediction_interval(
@@ -68,16 +78,22 @@ def scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """Raw accuracy, balanced accuracy (both in percent) and Cohen's kappa of `predicted` (N,)
     against `labels` (N,).
 
-    Balanced accuracy is the mean over the classes that have pictures; a prediction may be any
-    class.
+    Balanced accuracy is the mean over the classes that have images; a prediction may be any class.
+    `kappa_interval` has the interval of kappa.
     """
     balanced = recall_score(labels, predicted, labels=np.unique(labels), average="macro")
     raw = accuracy_score(labels, predicted)
-    return {
-        "raw": 100 * raw,
-        "balanced": 100 * balanced,
-        "kappa": cohen_kappa_score(labels, predicted),
-    }
+    kappa = cohen_kappa_score(labels, predicted)
+    return {"raw": 100 * raw, "balanced": 100 * balanced, "kappa": kappa}
+
+
+def kappa_interval(labels: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
+    """95 % interval of Cohen's kappa over images, from its error in large samples; (nan, nan) where
+    one class alone is there and answered.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = cohens_kappa(confusion_matrix(labels, predicted))
+    return float(found.kappa_low), float(found.kappa_upp)
 
 
 def accuracy_by_class(
@@ -101,26 +117,22 @@ def accuracy_by_class(
 
 
 def picture_interval(
-    labels: np.ndarray,
-    right: np.ndarray,
-    balanced: bool = False,
-    resamples: int = 2000,
-    seed: int = 0,
+    labels: np.ndarray, right: np.ndarray, balanced: bool = False
 ) -> tuple[float, float]:
-    """95 % bootstrap interval of an accuracy (percent) over pictures drawn again class by class;
-    the networks stay as they are.
+    """95 % interval of an accuracy (percent) over images drawn again class by class; the networks
+    stay as they are.
 
-    `right` (N,) is the share of networks that classify a picture correctly (0 or 1 for one
-    network). Too narrow where a class has only a few pictures, and without width for a class with
-    one.
+    `right` (N,) is the share of networks that classify an image correctly (0 or 1 for one network).
+    The normal interval of a weighted sum of shares, four images added over all classes (Price and
+    Bonett 2004), which keeps its level where classes have a few images only.
     """
-    rng, means = np.random.default_rng(seed), []
-    _, sizes = np.unique(labels, return_counts=True)
-    for label, size in zip(np.unique(labels), sizes):
-        means.append(rng.choice(right[labels == label], (resamples, size)).mean(axis=1))
-    weights = np.full(len(sizes), 1 / len(sizes)) if balanced else sizes / sizes.sum()
-    low, high = np.quantile(100 * weights @ np.array(means), [0.025, 0.975])
-    return float(low), float(high)
+    by_class = pd.Series(np.asarray(right, dtype=float)).groupby(np.asarray(labels))
+    size, add = by_class.size(), 1 / by_class.ngroups
+    weight = np.full(len(size), add) if balanced else size / size.sum()
+    share = (by_class.sum() + 2 * add) / (size + 4 * add)
+    error = np.sqrt((weight**2 * share * (1 - share) / (size + 4 * add)).sum())
+    ends = stats.norm.interval(0.95, (weight * share).sum(), error)
+    return float(100 * ends[0]), float(100 * ends[1])
 
 
 def accuracy_intervals(right: ArrayLike) -> dict[str, float]:
@@ -268,62 +280,70 @@ def compare(
     """Each `by` against `baseline`: difference of means, paired and Welch t tests, Holm's
     correction of each.
 
-    Rows of `frame` with the same `pair` are paired; `correlation` says what that buys. `low` to
-    `high` is the 95 % t interval of the paired difference, `d` its mean over its sd (Cohen's d for
-    pairs). Raises `ValueError` when the pairs are incomplete.
+    Rows of `frame` with the same `pair` are paired. `low` to `high` is the 95 % interval of the
+    paired difference and belongs to `p_paired`, `low_welch` to `high_welch` to `p_welch`;
+    `low_all` to `high_all` holds for all of them at once (Bonferroni's) and stands beside
+    `p_paired_holm`. `d` is the mean difference over its sd (Cohen's d for pairs). Raises
+    `ValueError` when the pairs are incomplete.
     """
     wide = frame.pivot(index=pair, columns=by, values=value)
     if wide.isna().any().any():
         raise ValueError(f"not every {by} has the same {pair}s: paired tests need complete pairs")
-    base, rows = wide[baseline].to_numpy(), []
-    for name in [name for name in frame[by].unique() if name != baseline]:
-        x = wide[name].to_numpy()
-        difference = x - base
-        low, high = mean_interval(difference)
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", RuntimeWarning
-            )  # identical runs have no spread; their tests are nan, as they should be
-            paired = stats.ttest_rel(x, base)
-            independent = welch(*((part.mean(), part.std(ddof=1), len(part)) for part in (x, base)))
-            correlation = np.corrcoef(x, base)[0, 1]
-            d = difference.mean() / difference.std(ddof=1)
-        rows.append(
-            {
-                by: name,
-                "n": len(x),
-                "difference": difference.mean(),
-                "low": low,
-                "high": high,
-                "d": d,
-                "t_paired": paired.statistic,
-                "p_paired": paired.pvalue,
-                "t_welch": independent["t"],
-                "p_welch": independent["p"],
-                "correlation": correlation,
-            }
-        )
-    result = pd.DataFrame(rows)
+    names = [name for name in frame[by].unique() if name != baseline]
+    level = 1 - 0.05 / max(len(names), 1)
+    table = pd.DataFrame(
+        [{by: name} | _compared(wide[name], wide[baseline], level) for name in names]
+    )
     for test in ("paired", "welch"):
-        result[f"p_{test}_holm"] = holm(result[f"p_{test}"])
-    return result
+        table[f"p_{test}_holm"] = holm(table[f"p_{test}"])
+    return table
 
 
-def welch(a: tuple[float, float, int], b: tuple[float, float, int]) -> dict[str, float]:
+def _compared(x: pd.Series, base: pd.Series, level: float) -> dict[str, float]:
+    """One arm against another; `level` is that of an interval for all arms at once."""
+    paired = _t_test(stats.ttest_rel, x, base)
+    apart = _t_test(stats.ttest_ind, x, base, equal_var=False)
+    difference, alone = x - base, paired.confidence_interval()
+    together, welch = paired.confidence_interval(level), apart.confidence_interval()
+    spread = difference.std()
+    return {
+        "n": len(x),
+        "difference": difference.mean(),
+        "low": alone.low,
+        "high": alone.high,
+        "low_all": together.low,
+        "high_all": together.high,
+        "d": difference.mean() / spread if spread else np.nan,
+        "t_paired": paired.statistic,
+        "p_paired": paired.pvalue,
+        "low_welch": welch.low,
+        "high_welch": welch.high,
+        "t_welch": apart.statistic,
+        "p_welch": apart.pvalue,
+    }
+
+
+def welch(
+    a: tuple[float, float, int], b: tuple[float, float, int], family: int = 1
+) -> dict[str, float]:
     """Welch's test and 95 % interval of a - b from (mean, sd, n), as in Table 5, and the
-    pooled-variance t beside it.
+    pooled-variance t beside it; scipy gives no interval from summaries.
+
+    `low_all` to `high_all` holds for a `family` of such comparisons at once (Bonferroni).
     """
     (mean_a, sd_a, n_a), (mean_b, sd_b, n_b) = a, b
     test = stats.ttest_ind_from_stats(mean_a, sd_a, n_a, mean_b, sd_b, n_b, equal_var=False)
     pooled = stats.ttest_ind_from_stats(mean_a, sd_a, n_a, mean_b, sd_b, n_b)
     u, v = sd_a**2 / n_a, sd_b**2 / n_b
     freedom = (u + v) ** 2 / (u**2 / (n_a - 1) + v**2 / (n_b - 1))
-    half = stats.t.ppf(0.975, freedom) * np.sqrt(u + v)
+    half, wide = stats.t.ppf([0.975, 1 - 0.025 / family], freedom) * np.sqrt(u + v)
     difference = mean_a - mean_b
     values = {
         "difference": difference,
         "low": difference - half,
         "high": difference + half,
+        "low_all": difference - wide,
+        "high_all": difference + wide,
         "t": test.statistic,
         "df": freedom,
     }
@@ -510,14 +530,19 @@ def pitman_morgan(x: Sequence[float], y: Sequence[float], confidence: float = 0.
     )
 
 
-def variance_ratio(sd_a: float, n_a: int, sd_b: float, n_b: int) -> Estimate:
-    """Ratio of variances a / b with its 95 % interval and two-sided p by F, which supposes normal
-    runs (Table 5).
+def variance_ratio(
+    sd_a: float, n_a: int, sd_b: float, n_b: int, confidence: float = 0.95
+) -> Estimate:
+    """Ratio of variances a / b with its interval and two-sided p by F, which supposes normal runs
+    (Table 5).
     """
     ratio, freedom = (sd_a / sd_b) ** 2, (n_a - 1, n_b - 1)
     p = 2 * min(stats.f.cdf(ratio, *freedom), stats.f.sf(ratio, *freedom))
-    low, high = ratio / stats.f.ppf(0.975, *freedom), ratio / stats.f.ppf(0.025, *freedom)
+    high, low = ratio / stats.f.ppf([0.5 - confidence / 2, 0.5 + confidence / 2], *freedom)
     return Estimate(float(ratio), float(low), float(high), float(min(p, 1.0)))
+
+
+FEWEST_FOR_BOOTSTRAP = 20  # pairs; with ten, the interval called 95 % covers 90
 
 
 def bootstrap_difference(
@@ -525,10 +550,11 @@ def bootstrap_difference(
 ) -> tuple[float, float]:
     """95 % BCa interval of the mean of x - y, from resampled *pairs*.
 
-    (nan, nan) when all pairs differ by the same.
+    (nan, nan) when all pairs differ by the same, and for fewer than `FEWEST_FOR_BOOTSTRAP` pairs,
+    of which it covers less than it says.
     """
     difference = np.asarray(x, dtype=float) - np.asarray(y, dtype=float)
-    if np.ptp(difference) == 0:
+    if np.ptp(difference) == 0 or len(difference) < FEWEST_FOR_BOOTSTRAP:
         return float("nan"), float("nan")
     generator = np.random.default_rng(seed)
     interval = stats.bootstrap(
@@ -570,6 +596,7 @@ def runs_needed(difference: float, sd: float, paired: bool, power: float = 0.8) 
     `sd` is that of the paired differences, or, for independent samples, that of one method's runs.
     """
     test = TTestPower() if paired else TTestIndPower()
+    # solve_power finds the same number, but no solution for large differences
     return 2 + bisect_left(
         range(2, 10**7), power, key=lambda n: float(test.power(difference / sd, n, 0.05))
     )
@@ -605,3 +632,25 @@ def lilliefors_null(n: int, draws: int = 20_000, seed: int = 0) -> np.ndarray:
         stats.norm, any_sample, statistic="ks", n_mc_samples=draws, rng=rng
     )
     return np.asarray(test.null_distribution)
+
+
+def chance_errors(p: Sequence[float], level: float = 0.05) -> dict[str, float]:
+    """How many of several tests may have found something by chance.
+
+    `found` of the `tests` have a p below `level`. `by_chance` is the number that would have, if
+    there were nothing to find in any; `among_found` the same for the share of tests without an
+    effect that the p above 0.5 suggest (Storey 2002), no more than `found`. `kept` would be found
+    if one in twenty of the findings may be wrong (Benjamini and Hochberg).
+    """
+    known = np.asarray(p, dtype=float)
+    known = known[~np.isnan(known)]
+    found = int(np.sum(known < level))
+    empty = min(2 * float(np.sum(known > 0.5)), float(len(known)))
+    kept = int(multipletests(known, level, "fdr_bh")[0].sum()) if len(known) else 0
+    return {
+        "tests": len(known),
+        "found": found,
+        "by_chance": level * len(known),
+        "among_found": min(level * empty, float(found)),
+        "kept": kept,
+    }

@@ -42,6 +42,9 @@ def mse(measured: pd.DataFrame, references: Mapping[str, float]) -> pd.DataFrame
     overall = measured.groupby(["method", "seed"], sort=False).mse.mean().reset_index()
     table = stats.summarise(overall, "method", "mse")[["method", "n", "mean", "sd", "low", "high"]]
     tested = stats.compare(overall, "student", value="mse")
+    tested = tested.drop(columns=["low", "high"]).rename(
+        columns={"low_all": "low", "high_all": "high"}
+    )
     tested = tested[["method", "difference", "low", "high", "p_paired_holm"]]
     table = table.merge(tested, on="method", how="left", suffixes=("", "_difference"))
     fixed = pd.DataFrame({"method": references.keys(), "mean": references.values()})

@@ -25,7 +25,8 @@ TABLE6 = (
     " pictures_low pictures_high verdict"
 )
 GAINS = (
-    "reading method n difference low high p_paired p_paired_holm p_welch p_welch_holm correlation"
+    "reading method n difference low high p_paired low_all high_all p_paired_holm p_welch"
+    " p_welch_holm"
 )
 TWO_READINGS = (
     "method checkpoint raw_accuracy raw low high correct balanced_accuracy balanced printed"
@@ -113,6 +114,10 @@ def _reading(
     part["first"] = part.method.map(first)
     part["paper_printed"] = part.method.map(columns.get(name, {}))
     part["paper_released"] = part.method.map(stored.get(name, {}))
+    if name == "kappa" and "kappa_low" in networks:
+        ends = networks.groupby("method")[["kappa_low", "kappa_high"]].mean()
+        part["pictures_low"] = part.method.map(ends.kappa_low)
+        part["pictures_high"] = part.method.map(ends.kappa_high)
     if name in ("raw", "balanced"):
         share = right_share(right)
         spans = [stats.picture_interval(labels, share[m], name == "balanced") for m in part.method]
@@ -161,7 +166,9 @@ def gains(networks: pd.DataFrame, kept: int) -> Shown:
     }
     tested = readings["balanced"].assign(
         p=lambda t: t.p_paired_holm,
-        interval=f"95 % t interval over pairs of networks; {kept} pictures kept",
+        low=lambda t: t.low_all,
+        high=lambda t: t.high_all,
+        interval=f"95 % interval of all methods at once, pairs of networks; {kept} pictures kept",
     )
     facts = as_facts(tested, "imagenet_measured", "method", {"_gain": "difference"})
     return pd.concat(readings.values())[GAINS.split()], facts
@@ -277,7 +284,8 @@ def tests(metrics: pd.DataFrame) -> Shown:
     """KD & IG against the others, on raw and on balanced accuracy (`both_readings`)."""
     known, n = metrics.set_index("method"), metrics.n.iloc[0]
     others = ["student", "kd", "ig", "kd_ig_at"]
-    rows = [_raw_test(known.correct["kd_ig"], known.correct[other], n) for other in others]
+    right = known.correct
+    rows = [_raw_test(right["kd_ig"], right[other], n, len(others)) for other in others]
     table = pd.DataFrame(rows)
     table.insert(0, "against", others)
     table["p_holm"] = stats.holm(table.p)
@@ -292,20 +300,25 @@ def tests(metrics: pd.DataFrame) -> Shown:
     return table, _test_facts(table, n)
 
 
-def _raw_test(first: int, second: int, n: int) -> dict[str, float]:
-    """Two-proportion z test and Newcombe's interval from the counts of correct pictures."""
+def _raw_test(first: int, second: int, n: int, family: int) -> dict[str, float]:
+    """Two-proportion z test and Newcombe's interval from the counts of correct pictures; `_all`:
+    for a `family` of such comparisons at once.
+    """
     z, p = proportions_ztest([first, second], [n, n])
-    low, high = confint_proportions_2indep(first, n, second, n, method="newcomb")
-    row = {"difference": 100 * (first - second) / n, "low": 100 * low, "high": 100 * high}
+    row = {"difference": 100 * (first - second) / n}
+    for name, alpha in (("", 0.05), ("_all", 0.05 / family)):
+        ends = confint_proportions_2indep(first, n, second, n, method="newcomb", alpha=alpha)
+        row |= {f"low{name}": 100 * ends[0], f"high{name}": 100 * ends[1]}
     return row | {"z": z, "p": p}
 
 
 def _test_facts(table: pd.DataFrame, n: int) -> Facts:
-    raw = table.assign(n=n, p=table.p_holm)
+    raw = table.assign(n=n, p=table.p_holm, low=table.low_all, high=table.high_all)
+    raw["interval"] = "95 % interval of all comparisons at once"
     facts = as_facts(raw, "imagenet_kd_ig_over", "against", {"": "difference"})
-    balanced = table[["against", "balanced_difference", "balanced_low", "balanced_high"]]
-    balanced = balanced.rename(columns={"balanced_low": "low", "balanced_high": "high"})
-    balanced = balanced.assign(n=n, p=table.balanced_p)
+    names = {f"balanced_{name}": name for name in ("low", "high", "p")}
+    balanced = table[["against", "balanced_difference", *names]].rename(columns=names)
+    balanced = balanced.assign(n=n)
     return facts + as_facts(
         balanced, "imagenet_kd_ig_balanced_over", "against", {"": "balanced_difference"}
     )

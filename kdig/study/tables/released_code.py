@@ -6,15 +6,17 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+import statsmodels.formula.api as smf
 from scipy.stats import ttest_1samp
 
-from kdig.measure import stats
+from kdig.measure import designs, stats
 from kdig.paper import published, recompute
 from kdig.study.outputs import Facts, as_facts
 from kdig.study.tables.shared import Shown, from_paper
 
 GAPS = ["accuracy", "gap", "gap_sd", "spread"]
-TESTED = ["n", "difference", "low", "high", "p_paired", "p_paired_holm"]
+TESTED = ["n", "difference", "low", "high", "p"]
+PAIRED = ["n", "difference", "low", "high", "p_paired", "low_all", "high_all", "p_paired_holm"]
 
 
 def turned(row: pd.Series, name: str, p: str) -> dict[str, object]:
@@ -65,7 +67,7 @@ def gap_tests(found: pd.DataFrame) -> pd.DataFrame:
         for name, part in found.groupby("pictures", sort=False)
         for value in ("gap", "spread")
     ]
-    return pd.concat(parts)[["pictures", "value", "arm", *TESTED]]
+    return pd.concat(parts)[["pictures", "value", "arm", *PAIRED]]
 
 
 @dataclass(frozen=True)
@@ -201,49 +203,72 @@ def convergence() -> Shown:
 
 
 def pairings(frame: pd.DataFrame) -> Shown:
-    """Accuracy by `method` and `pairing`, and the paired difference to `static`; Holm over all.
+    """Accuracy by `method` and `pairing`, and the difference to `static` by Dunnett's test: for all
+    pairings of a method at once.
 
     The facts are what a picture's own signal has over another's, drawn anew or fixed.
     """
     parts = []
     for method, group in frame.groupby("method", sort=False):
         table = stats.summarise(group, "pairing")[["pairing", "n", "mean", "sd"]]
-        against = stats.compare(group, "static", by="pairing")
-        columns = ["pairing", "difference", "low", "high", "p_paired", "correlation"]
-        parts.append(table.merge(against[columns], on="pairing", how="left").assign(method=method))
+        against = designs.many_to_one(group, "static", by="pairing").drop(columns="n")
+        parts.append(table.merge(against, on="pairing", how="left").assign(method=method))
     table = pd.concat(parts, ignore_index=True)
-    table["p_holm"] = stats.holm(table.p_paired)
     facts = [
-        turned(row, f"released_own_over_{other}_{row.method}", "p_holm")
+        turned(row, f"released_own_over_{other}_{row.method}", "p")
         for pairing, other in {"reshuffled": "other", "released": "released"}.items()
         for _, row in table[table.pairing == pairing].iterrows()
     ]
     return table, facts
 
 
+OWN = ("static", "same_view")
+
+
+def own_signals(frame: pd.DataFrame) -> Shown:
+    """What own signals have over those of other pictures, in one linear model of all runs
+    (`method`, `pairing`, `seed`): the main effect over methods, and each method's.
+
+    `static` and `same_view` are own signals, `released` and `reshuffled` others'. The error is
+    pooled over all arms; seeds are blocks.
+    """
+    arms = pd.DataFrame({"value": frame.accuracy, "method": frame.method, "seed": frame.seed})
+    arms["own"] = frame.pairing.isin(OWN) - 0.5
+    several = len(arms.method.unique()) > 1
+    crossed = " * C(method, Sum)" if several else ""
+    whole = designs.coefficients(smf.ols(f"value ~ own{crossed} + C(seed)", data=arms).fit())
+    effects = whole[whole.effect == "own"].assign(effect="all methods")
+    if several:
+        each = smf.ols("value ~ C(method) + C(method):own + C(seed)", data=arms).fit()
+        own = designs.coefficients(each)
+        own["effect"] = own.effect.str.extract(r"^C\(method\)\[(.*)\]:own$", expand=False)
+        effects = pd.concat([effects, own.dropna(subset=["effect"])], ignore_index=True)
+    named = effects.assign(name=effects.effect.replace("all methods", "over_other"))
+    return effects, as_facts(named.head(1), "pairing_own", "name", {"": "difference"})
+
+
 def smoothing(scored: pd.DataFrame, arms: Sequence[str]) -> Shown:
-    """Test accuracy of `arms` (`arm`, `seed`, `accuracy`) against label smoothing."""
-    table = stats.compare(scored[scored.arm.isin(arms)], "label smoothing", by="arm")
-    own = table[table.arm == "KD, static"].assign(p=lambda t: t.p_paired_holm, arm="kd")
+    """Test accuracy of `arms` (`arm`, `seed`, `accuracy`) against label smoothing (Dunnett)."""
+    table = designs.many_to_one(scored[scored.arm.isin(arms)], "label smoothing", by="arm")
+    own = table[table.arm == "KD, static"].assign(arm="kd")
     facts = as_facts(own, "released", "arm", {"_over_smoothing": "difference"})
-    return table[["arm", *TESTED, "correlation"]], facts
+    return table[["arm", *TESTED]], facts
 
 
 def overlays(frame: pd.DataFrame) -> Shown:
-    """Accuracy by `overlay`, with paired differences to none and to the picture's own map.
+    """Accuracy by `overlay`, with differences to none and to the picture's own map, each by
+    Dunnett's test.
 
     The facts are what the own map has over each control.
     """
-    columns = ["overlay", "difference", "low", "high", "p_paired_holm"]
     table = stats.summarise(frame, "overlay")[["overlay", "n", "mean", "sd"]]
-    to_none = stats.compare(frame, "none", by="overlay")[columns]
-    to_map = stats.compare(frame[frame.overlay != "none"], "map", by="overlay")
+    to_none = designs.many_to_one(frame, "none", by="overlay").drop(columns="n")
+    to_map = designs.many_to_one(frame[frame.overlay != "none"], "map", by="overlay")
     table = table.merge(to_none, on="overlay", how="left")
-    table = table.merge(to_map[columns], on="overlay", how="left", suffixes=("", "_to_map"))
-    facts = [
-        turned(row, f"released_map_over_{row.overlay}", "p_paired_holm")
-        for _, row in to_map.iterrows()
-    ]
+    table = table.merge(
+        to_map.drop(columns="n"), on="overlay", how="left", suffixes=("", "_to_map")
+    )
+    facts = [turned(row, f"released_map_over_{row.overlay}", "p") for _, row in to_map.iterrows()]
     return table, facts
 
 
@@ -268,11 +293,11 @@ def recipes(frame: pd.DataFrame) -> pd.DataFrame:
 def recipe_gains(frame: pd.DataFrame) -> Shown:
     """Each method against the student of the same recipe (`recipe_frame`)."""
     parts = [
-        stats.compare(frame[frame.recipe == recipe], "student").assign(arm=recipe)
+        designs.many_to_one(frame[frame.recipe == recipe], "student").assign(arm=recipe)
         for recipe in ("profile's", "strong")
     ]
     table = pd.concat(parts, ignore_index=True)[["arm", "method", *TESTED]]
-    strong = table[table.arm == "strong"].assign(p=lambda t: t.p_paired_holm)
+    strong = table[table.arm == "strong"]
     return table, as_facts(strong, "released_strong", "method", {"_gain": "difference"})
 
 
@@ -282,9 +307,9 @@ def rivals(frame: pd.DataFrame) -> Shown:
     The facts are what the student has over each.
     """
     part = frame[(frame.arm == "strong: student") | (frame.recipe == "strong, rival")]
-    table = stats.compare(part, "strong: student", by="arm")
+    table = designs.many_to_one(part, "strong: student", by="arm")
     facts: Facts = [
-        turned(row, f"released_student_over_{row.arm.partition(': ')[2]}", "p_paired_holm")
+        turned(row, f"released_student_over_{row.arm.partition(': ')[2]}", "p")
         for _, row in table.iterrows()
     ]
     return table[["arm", *TESTED]], facts

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats as distributions
 
 from kdig.core.methods import KEYS, LABELS
-from kdig.measure import stats
+from kdig.measure import corruptions, stats
 from kdig.paper import published, recompute
 from kdig.study.outputs import Facts, as_facts
 from kdig.study.tables.monte_carlo import AXIS_END, RUNS, printed_table5
@@ -93,9 +93,20 @@ def damage_tests(changed: pd.DataFrame) -> Shown:
     table.loc[table.high - table.low < 1e-9, "p_paired"] = np.nan
     table["p_paired_holm"] = stats.holm(table.p_paired)
     decisive = table[(table.method == "kd_ig") & (table.severity == table.kind.map(DECISIVE))]
-    decisive = decisive.assign(p=decisive.p_paired)
+    decisive = _as_a_family(decisive)
     facts = as_facts(decisive, "damage", "kind", {"_kd_ig_over_student": "difference"})
     return table[DAMAGE.split()], facts
+
+
+def _as_a_family(rows: pd.DataFrame) -> pd.DataFrame:
+    """The decisive comparisons, one a kind of damage, with Holm's p over them and intervals that
+    hold for all of them at once (Bonferroni).
+    """
+    quantiles = distributions.t.ppf([1 - 0.025 / max(len(rows), 1), 0.975], rows.n.min() - 1)
+    half = (rows.high - rows.low) / 2 * quantiles[0] / quantiles[1]
+    ends = {"low": rows.difference - half, "high": rows.difference + half}
+    about = f"95 % interval of {len(rows)} kinds of damage at once"
+    return rows.assign(**ends, p=stats.holm(rows.p_paired), interval=about)
 
 
 def method_of(name: str) -> str | None:
@@ -160,6 +171,109 @@ def _released_pair(
     row |= {"n": len(change), **stats.compare_answers(right[method], right[against])}
     row |= {"change_difference": change.mean(), "change_low": low, "change_high": high}
     return row
+
+
+# damaged as in CIFAR-10-C
+
+
+CIFAR10_C_SOURCE = "constants of CIFAR-10-C (hendrycks/robustness at ca36008, make_cifar_c.py)"
+
+
+def cifar10c() -> Shown:
+    """The severities 1 to 5 of CIFAR-10-C for four kinds of damage, in this notebook's units."""
+    table = pd.DataFrame(corruptions.CIFAR10_C).T.set_axis([1, 2, 3, 4, 5], axis=1)
+    facts: Facts = [
+        {"fact": f"cifar10c-{kind}-{severity}", "value": value, "data": CIFAR10_C_SOURCE}
+        for kind, row in table.iterrows()
+        for severity, value in row.items()
+    ]
+    return table.rename_axis("kind").add_prefix("severity ").reset_index(), facts
+
+
+def cifar10c_conditions() -> list[Condition]:
+    """Undamaged, and each severity of `cifar10c`."""
+    kinds = corruptions.CIFAR10_C.items()
+    return [UNDAMAGED, *((kind, value) for kind, values in kinds for value in values)]
+
+
+def trained_on(name: str) -> str:
+    """The training images of a released checkpoint, by its file's name."""
+    return "80 %" if "Train80" in name else "all"
+
+
+def cifar10c_accuracies(answers: Released) -> pd.DataFrame:
+    """Accuracy (percent) of each released network (by file name) undamaged and by kind of damage:
+    the mean over the severities there are, with its 95 % interval over images.
+
+    Networks are compared where their training images are the same (`trained`).
+    """
+    rows = []
+    for name in answers[UNDAMAGED]:
+        for kind, right in _by_kind(answers, name).items():
+            low, high = stats.mean_interval(100 * right)
+            row: dict[str, object] = {"trained": trained_on(name), "method": method_of(name)}
+            row |= {
+                "kind": kind,
+                "accuracy": 100 * right.mean(),
+                "low": low,
+                "high": high,
+                "n": len(right),
+            }
+            rows.append(row)
+    return pd.DataFrame(rows).sort_values(["trained", "method"], kind="stable")
+
+
+def _by_kind(answers: Released, name: str) -> dict[str, np.ndarray]:
+    """Kind of damage -> share of its severities at which each image is answered rightly."""
+    kinds = dict.fromkeys(kind for kind, _ in answers)
+    return {
+        kind: np.mean([some[name] for (of, _), some in answers.items() if of == kind], axis=0)
+        for kind in kinds
+    }
+
+
+def cifar10c_losses(answers: Released) -> Shown:
+    """How much less KD & IG loses by each kind of damage than the other released networks with the
+    same training images, over the severities (points).
+
+    `low` to `high` is the 95 % interval over images of one difference, `low_all` to `high_all` of
+    all in the table at once (Bonferroni), beside `p_holm`. Each method is one network here, so that
+    this is about these networks and no statement about methods.
+    """
+    names = list(answers[UNDAMAGED])
+    pairs = [
+        (ours, other)
+        for ours, other in itertools.permutations(names, 2)
+        if method_of(ours) == "kd_ig" and trained_on(ours) == trained_on(other)
+    ]
+    kinds = [kind for kind in _by_kind(answers, names[0]) if kind != UNDAMAGED[0]]
+    level = 1 - 0.05 / max(len(pairs) * len(kinds), 1)
+    rows = [_less_lost(answers, *pair, kind, level) for pair in pairs for kind in kinds]
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return table, []
+    table = table.assign(p_holm=stats.holm(table.p))
+    named = table.assign(low=table.low_all, high=table.high_all, p=table.p_holm)
+    named["name"] = (
+        table.kind + "_" + table.trained.str.strip(" %") + "_kd_ig_over_" + table.against
+    )
+    named["interval"] = "95 % interval over images, all comparisons at once"
+    facts = as_facts(named, "damage_c", "name", {"": "difference"})
+    on = {"data": "CIFAR-10 (exact), released students", "why_not_decided": ""}
+    return table, [fact | on for fact in facts]
+
+
+def _less_lost(
+    answers: Released, ours: str, other: str, kind: str, level: float
+) -> dict[str, object]:
+    kept = {name: _by_kind(answers, name) for name in (ours, other)}
+    change = {name: 100 * (some[kind] - some[UNDAMAGED[0]]) for name, some in kept.items()}
+    difference = change[ours] - change[other]
+    alone, together = (stats.mean_interval(difference, one) for one in (0.95, level))
+    row: dict[str, object] = {"trained": trained_on(ours), "against": method_of(other)}
+    row |= {"kind": kind, "n": len(difference), "difference": difference.mean()}
+    row |= {"low": alone[0], "high": alone[1], "low_all": together[0], "high_all": together[1]}
+    return row | {"p": distributions.ttest_1samp(difference, 0.0).pvalue}
 
 
 # selection

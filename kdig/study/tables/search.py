@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats as distributions
 
 from kdig.core.methods import KEYS, LABELS
-from kdig.measure import stats
+from kdig.measure import designs, stats
 from kdig.paper import published, recompute, verdicts
 from kdig.study.outputs import Facts, as_facts
 from kdig.study.tables.shared import Shown, facts_of
@@ -165,11 +165,13 @@ def expected_highest(cells: int, se: float) -> float:
 
 
 def tested(final: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracy of the chosen setting by method, and the difference to the student."""
+    """Test accuracy of the chosen setting by method, and the difference to the student by Dunnett's
+    test.
+    """
     table = stats.summarise(final, "method", "test_accuracy").drop(columns=["min", "max"])
-    gain = stats.compare(final, "student", value="test_accuracy")
+    gain = designs.many_to_one(final, "student", value="test_accuracy")
     gain = gain.rename(columns={"low": "gain_low", "high": "gain_high"})
-    columns = ["method", "difference", "gain_low", "gain_high", "p_paired_holm"]
+    columns = ["method", "difference", "gain_low", "gain_high", "p"]
     return table.merge(gain[columns], how="left")
 
 
