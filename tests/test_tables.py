@@ -7,7 +7,7 @@ import torch
 from scipy import stats as distributions
 
 from kdig.measure import stats
-from kdig.paper import OTHER_DEVICE, OTHER_SETTINGS, claims, published
+from kdig.paper import OTHER_DEVICE, OTHER_SETTINGS, claims, published, verdicts
 from kdig.paper import literature as arithmetic
 from kdig.study.tables import (
     ablation,
@@ -102,6 +102,13 @@ class TestAblation:
         assert facts[0]["value"] > 0.99
         assert facts[0]["fact"] == "ablation_icc"
 
+    def test_where_kd_ig_stands_in_table_4(self):
+        found = values(ablation.recomputed(ablation.released_runs())[1])
+        assert found["table4_kd_ig_over_next_max"] == pytest.approx(92.58 - 92.42)
+        assert found["table4_kd_ig_over_next_mean"] == pytest.approx(92.018 - 91.855)
+        assert found["table4_kd_ig_drop"] == pytest.approx(93.91 - 92.018)
+        assert found["table4_deltas_of_means"] == 7, "the student's is that of its highest"
+
     def test_best_epochs_are_counted_from_the_last(self):
         frame = self.frame.assign(best_epoch_accuracy=[81.0, 82.0, 84.0, 88.0])
         table = ablation.best_epochs(frame).set_index("method")
@@ -191,10 +198,12 @@ class TestCompression:
             "",
         )
 
-    @pytest.mark.parametrize(("gain", "decided"), [(0.0, True), (1.0, False), (9.0, True)])
-    def test_an_interval_across_the_margin_decides_nothing(self, gain, decided):
+    @pytest.mark.parametrize(
+        ("gain", "word"), [(0.0, "supported"), (1.0, "undecided"), (9.0, "contradicted")]
+    )
+    def test_an_interval_across_the_margin_decides_nothing(self, gain, word):
         fact = compression.against_student(self.sweep_runs(gain), "", all_levels=True)[1][-1]
-        assert (fact["why_not_decided"] == "") == decided
+        assert verdicts([fact], "") == {"sweep_kd_ig_gain_8": word}
 
     def times(self):
         """The teacher takes 8 ms, student k 8 / k; the first cold pass of the teacher 10 times that."""
@@ -264,7 +273,21 @@ class TestCompression:
         table, facts = compression.slopes(self.wide)
         assert table.kd[12.04] == pytest.approx(10 / np.log10(12.04 / 4.12))
         late, early = 21 / np.log10(1121.71 / 12.04), 13 / np.log10(12.04 / 4.12)
-        assert values(facts)["sweep_steepening"] == pytest.approx(late / early)
+        found = values(facts)
+        assert found["sweep_steepening_with_28"] == pytest.approx(late / early)
+        assert found["sweep_steepening_after_28"] == pytest.approx(late / early)
+
+    def test_28x_is_cut_in_one_place_for_spreads_and_slopes(self):
+        """The level of 28.97x is beyond 28x, or the last before; both sentences take the same."""
+        wide = compression.wide_s15()
+        found = values(compression.slopes(wide)[1] + compression.advantage(wide, 0.32)[1])
+        spread = (wide.max(axis=1) - wide.min(axis=1)).to_numpy()
+        for name, before in (("with_28", 4), ("after_28", 5)):
+            ratio = spread[before:].mean() / spread[:before].mean()
+            assert found[f"sweep_spread_late_over_early_{name}"] == pytest.approx(ratio)
+            assert found[f"sweep_steepening_{name}"] > 1
+        assert found["sweep_spread_late_over_early_with_28"] < 1
+        assert found["sweep_spread_late_over_early_after_28"] > 1
 
     def test_lead_of_kd_ig_by_hand(self):
         table, facts = compression.advantage(self.wide, 0.4)
@@ -277,7 +300,7 @@ class TestCompression:
             found["sweep_highest_4_30"],
             found["sweep_kd_ig_rank_last"],
         ) == (1, 1, 2)
-        assert found["sweep_spread_late_over_early"] == 5.0
+        assert found["sweep_spread_late_over_early_with_28"] == 5.0
         assert found["sweep_narrower_than_last"] == 2
 
     def test_leads_among_four_equal_methods(self):
@@ -311,6 +334,9 @@ class TestCompression:
             found["sweep_at4_from_mean"],
             found["sweep_at4_from_single"],
         ) == (92.0, 0.5, 1.0)
+        kept = by_name(facts)["sweep_kept_mean_kd_ig"]
+        half = distributions.t.ppf(0.975, 1) * 0.5**0.5 * 1.5**0.5
+        assert kept["high"] == pytest.approx(100 * (91.5 + half) / 93.91), "one further run"
         table, facts = compression.once_only(self.wide)
         assert values(facts)["sweep_once_kept_kd_12"] == pytest.approx(8100 / 93.91)
         assert values(facts)["sweep_once_highest_levels"] == 1
@@ -326,7 +352,9 @@ class TestCompression:
             "kd": 0,
             "kd_ig": 1,
         }
-        assert values(facts)["sweep_first_kd_ig_over_kd"] == pytest.approx(0.75)
+        found = values(facts)
+        assert found["sweep_first_kd_ig_over_kd"] == pytest.approx(0.75)
+        assert (found["sweep_first_gain_kd_ig"], found["sweep_first_gain_kd"]) == (0, -0.5)
 
     def test_printed_times_again(self):
         table, facts = compression.speedups()
@@ -406,7 +434,9 @@ class TestMonteCarlo:
         )
         assert fact["p"] == row.p_pitman_morgan
         turned = wide.rename(columns={"kd_ig": "student", "student": "kd_ig"})
-        assert by_name(monte_carlo.spreads(turned)[1])["mc_kd_ig_variance_ratio"]["p"] == 1.0
+        (less,) = monte_carlo.spreads(turned)[1]
+        assert less["value"] == pytest.approx(1 / fact["value"])
+        assert less["high"] == pytest.approx(1 / fact["low"]), "the rule has its null at 1"
 
     def test_normality_of_our_runs_stands_beside_table_s7(self):
         table = monte_carlo.normality(monte_carlo.wide(self.frame)).set_index("method")
@@ -488,7 +518,7 @@ class TestMonteCarlo:
         found = values(facts)
         assert table.normal[2] == pytest.approx(1.95996 * 0.553 / 60**0.5, rel=1e-4)
         assert found["mc_width_60"] == table.normal[2]
-        assert found["mc_relative_width_70"] == pytest.approx(100 * (60 / 70) ** 0.5)
+        assert found["mc_relative_width_70"] == pytest.approx(100 * 0.14 / 0.15)
         assert found["mc_dearer_at_70"] == pytest.approx(100 / 6)
         table, facts = monte_carlo.power()
         assert values(facts)["mc_detectable_60"] == pytest.approx(stats.detectable(0.553, 60))
@@ -513,8 +543,8 @@ class TestSearch:
             "gamma": 1,
         }
         found = values(facts)
-        assert (found["grid_values_T"], found["grid_values_alpha"]) == (5, 9)
-        assert found["grid_cells"] == 5 * 9 + found["grid_values_p"] + found["grid_values_gamma"]
+        assert found["grid_largest_T"] == 4
+        assert found["grid_cells"] == 5 * 9 + 6 + 11
         assert found["grid_cells_shown"] == 25 + 6 + 6
         assert search.cells_of(pd.Series([2, 3, 4, 5])) == 15
 
@@ -1062,6 +1092,8 @@ class TestReleasedResults:
         assert (row.printed, row["max"], row["mean"], row.added) == (92.58, 93.0, 92.0, 1.0)
         assert values(facts) == {"selection_student_mean": 91.0, "selection_kd_ig_mean": 92.0}
         assert {(fact["data"], fact["why_not_decided"]) for fact in facts} == {(shared.SOURCE, "")}
+        runs = self.released.accuracy[self.released.method == "kd_ig"]
+        assert (facts[1]["low"], facts[1]["high"]) == pytest.approx(stats.prediction_interval(runs))
         gains, facts = released_results.headline_gains(self.released)
         assert (gains.of_highest[0], gains.of_means[0], gains.added[0]) == (1.0, 1.0, 0.0)
         assert values(facts) == {"selection_kd_ig_gain_of_means": 1.0}
@@ -1176,7 +1208,11 @@ class TestSignals:
         assert (table.layers == table.total_layers).all()
         found = values(facts)
         assert found["s5_parameters_0"] == 2236682
-        assert len(found) == 36
+        assert [found[f"s5_removed_{level}"] for level in range(1, 7)] == [2, 4, 6, 8, 10, 12]
+        assert (found["s5_attention_source_2"], found["s5_inverted_residuals_8"]) == (9, 1)
+        assert (found["s5_convolutions"], found["s5_expands_24_to_144"]) == (52, 1)
+        assert (found["s5_narrower_layers"], found["s5_families"]) == (0, 1)
+        assert found["s5_share_2"] == pytest.approx(543498 / 22366.82)
 
     def test_blocks_are_the_printed_cuts(self):
         table = signals.blocks()

@@ -13,22 +13,64 @@ from typing import Any
 import pandas as pd
 import yaml
 
-VERDICTS = ("reproduced", "not reproduced", "artefact", "inconsistent", "not run")
-# kind of claim -> verdict when its rule is not met. `paper`: its printed numbers, or its networks'
-# architecture, recomputed; `retest`: its released numbers under a test that fits how they were
-# taken; `released`: its released networks, tried here; `result`: networks trained here;
-# `measurement`: how a number was measured or selected, tried here. The first two need no run.
-FAILED = dict.fromkeys(("retest", "released", "result"), "not reproduced") | {
-    "paper": "inconsistent",
-    "measurement": "artefact",
+# kind of claim -> its verdict when its rule is met, and when it is not. `paper`: printed numbers, or
+# the networks' architecture, recomputed; `code`: the text against the released code and files;
+# `retest`: released numbers under a test that fits how they were taken; `selection`: a number that
+# is the best of several; `result`: networks trained here; `timing`: times taken here
+WORDS = {
+    "paper": ("checks out", "inconsistent"),
+    "code": ("checks out", "text and code differ"),
+    "retest": ("supported", "contradicted"),
+    "selection": ("selected", "contradicted"),
+    "result": ("supported", "contradicted"),
+    "timing": ("supported", "contradicted"),
 }
-ALWAYS_DECIDED = ("paper", "retest")
+# what no rule decides, each with its reason in the table: `single` is a statement on a method of
+# which one network was released, `open` needs what is not here, `outside` is no matter of fact
+NEVER_DECIDED = {"single": "undecided", "open": "not run", "outside": "not run"}
+# from the one that speaks most against a claim to the one that speaks most for it
+VERDICTS = (
+    "contradicted",
+    "inconsistent",
+    "text and code differ",
+    "undecided",
+    "selected",
+    "checks out",
+    "supported",
+    "not run",
+)
+# kinds that need no run
+ALWAYS_DECIDED = ("paper", "code", "retest", "selection")
 OTHER_SETTINGS = "not the paper's data and settings, so a demonstration only"
 OTHER_DEVICE = "times from this device cannot decide it"
 
-Rule = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
-# name -> the columns of a fact that it needs, and whether the claim (value, tolerance) is borne out
-# by the fact
+# whether a fact bears a claim out; None where it leaves the question open
+Rule = Callable[[Mapping[str, Any], Mapping[str, Any]], bool | None]
+
+
+def _effect(claim: Mapping[str, Any], fact: Mapping[str, Any]) -> bool | None:
+    """Supported by an interval beyond the null value and, where there is one, a p below the level;
+    contradicted by an interval that ends short of the smallest effect of interest.
+    """
+    sign = 1 if claim["direction"] == "above" else -1
+    low, high = sorted((sign * fact["low"], sign * fact["high"]))
+    found = pd.isna(fact["p"]) or fact["p"] < claim["tolerance"]
+    if low > sign * claim["null"] and found:
+        return True
+    return False if high < sign * claim["null"] + claim["smallest"] else None
+
+
+def _within(claim: Mapping[str, Any], fact: Mapping[str, Any]) -> bool | None:
+    """Supported by an interval no farther from the value than the smallest difference of interest;
+    contradicted by one that is farther as a whole.
+    """
+    least, greatest = (claim["value"] + s * claim["smallest"] for s in (-1, 1))
+    if fact["low"] >= least - 1e-9 and fact["high"] <= greatest + 1e-9:
+        return True
+    return False if fact["high"] < least or fact["low"] > greatest else None
+
+
+# name -> the columns of a fact that it needs, and the rule
 RULES: dict[str, tuple[tuple[str, ...], Rule]] = {
     "equal": (
         ("value",),
@@ -42,42 +84,27 @@ RULES: dict[str, tuple[tuple[str, ...], Rule]] = {
         ("value",),
         lambda claim, fact: fact["value"] <= claim["value"] + claim["tolerance"] + 1e-9,
     ),
+    # bounds by rounding, and intervals of one further value
     "interval": (
         ("low", "high"),
         lambda claim, fact: (
             fact["low"] - claim["tolerance"] <= claim["value"] <= fact["high"] + claim["tolerance"]
         ),
     ),
-    # only an interval that lies below the threshold as a whole speaks against the claim
-    "not_below": (
-        ("high",),
-        lambda claim, fact: fact["high"] >= claim["value"] - claim["tolerance"] - 1e-9,
-    ),
-    # the interval as a whole is no farther from the value than the tolerance: "no difference" needs
-    # runs enough to show it
-    "within": (
-        ("low", "high"),
-        lambda claim, fact: (
-            max(claim["value"] - fact["low"], fact["high"] - claim["value"])
-            <= claim["tolerance"] + 1e-9
-        ),
-    ),
-    # the interval, and a p that is corrected for several comparisons where the notebook gives one
-    "above_zero": (
-        ("low",),
-        lambda claim, fact: (
-            fact["low"] > claim["tolerance"] and not (pd.notna(fact["p"]) and fact["p"] >= 0.05)
-        ),
-    ),
-    # an effect in the other direction does not bear a claim out, however small its p
-    "significant": (
-        ("p",),
-        lambda claim, fact: (
-            fact["p"] < claim["tolerance"] and not (pd.notna(fact["low"]) and fact["low"] < 0)
-        ),
-    ),
+    "effect": (("low", "high"), _effect),
+    "within": (("low", "high"), _within),
+    # of printed p values: the statement is about the test's outcome, whichever it is
+    "significant": (("p",), lambda claim, fact: fact["p"] < claim["tolerance"]),
     "not_significant": (("p",), lambda claim, fact: fact["p"] >= claim["tolerance"]),
+    # more than equal cells give; a large p leaves open whether they are equal
+    "beyond_chance": (("p",), lambda claim, fact: fact["p"] < claim["tolerance"] or None),
+    # a test that does not reject a distribution does not show that distribution
+    "not_rejected": (("p",), lambda claim, fact: False if _rejects(claim, fact) else None),
 }
+
+
+def _rejects(claim: Mapping[str, Any], fact: Mapping[str, Any]) -> bool:
+    return bool(fact["p"] < claim["tolerance"])
 
 
 def published(name: str) -> pd.DataFrame:
@@ -103,13 +130,59 @@ def papers_settings(notebook: str) -> Mapping[str, Any]:
 
 def claims() -> pd.DataFrame:
     """Every claim: id, where it stands, what it says, its value, n and unit, the notebook and fact
-    that decide it, and the rule.
+    that decide it, the rule, and the `finding` that it belongs to.
 
-    `tolerance` is the rule's threshold, in the claim's unit (for tests, the level); `n` the fewest
-    runs, or pictures, that decide a claim about results: the paper's, or more where it has a single
-    one and an interval of two would hold almost any value.
+    `tolerance` is the rule's, in the claim's unit (for tests, the level). A claim about an effect
+    has `null`, the value without an effect, `direction`, and `smallest`, the smallest effect of
+    interest, as a distance from `null`; for the rule `within`, `smallest` is the margin. `reading`
+    names how a sentence is read that has more than one. `n` is the fewest runs, or pictures, that
+    decide a claim about results: the paper's, or more where it has a single one and an interval of
+    two would hold almost any value. `reason` says why no rule decides a claim.
     """
-    return published("claims").fillna({"unit": ""})
+    return published("claims").fillna(dict.fromkeys(TEXTS, ""))
+
+
+# columns of text, empty where nothing is to be said
+TEXTS = ("unit", "reading", "direction", "reason", "fact", "rule", "notebook")
+
+
+def findings(decided: pd.DataFrame) -> pd.DataFrame:
+    """The findings in `decided` claims, those of the abstract and the conclusions first: `finding`,
+    `says`, `central`, `verdict`, `rows`, and the verdict of each of its `readings`.
+
+    A reading is as good as the claim that speaks most against it among those that are decided; a
+    finding is as good as its best reading.
+    """
+    stated = published("findings").fillna({"central": ""})
+    grouped = dict(list(decided.groupby("finding")))
+    rows = [
+        {**line, **_finding(grouped[line["finding"]])}
+        for line in stated.to_dict("records")
+        if line["finding"] in grouped
+    ]
+    table = pd.DataFrame(rows, columns=["finding", "central", "says", *_OF_FINDING])
+    return table.sort_values("central", key=lambda c: c.map(_CENTRAL), kind="stable")
+
+
+_OF_FINDING = ["verdict", "rows", "readings"]
+_CENTRAL = {"abstract": 0, "conclusions": 1, "": 2}
+
+
+def _finding(rows: pd.DataFrame) -> dict[str, object]:
+    known = rows[rows.verdict != "not run"]
+    read = {name: _least(part.verdict) for name, part in known.groupby("reading", sort=False)}
+    best = max(read.values(), key=VERDICTS.index, default="not run")
+    named = "; ".join(f"{name}: {verdict}" for name, verdict in read.items() if name)
+    return {"verdict": best, "rows": len(rows), "readings": named if len(read) > 1 else ""}
+
+
+def _least(verdicts: pd.Series) -> str:
+    return VERDICTS[min(map(VERDICTS.index, verdicts))]
+
+
+def counted(verdicts: pd.Series) -> dict[str, int]:
+    """Verdict -> how many there are, those that speak for the paper first."""
+    return {word: int((verdicts == word).sum()) for word in (*VERDICTS[-2::-1], VERDICTS[-1])}
 
 
 def decide(claims: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
@@ -144,17 +217,13 @@ def verdicts(facts: list[dict[str, Any]], why_not_decided: str) -> dict[str, str
 
 
 def _decide(claim: Mapping[str, Any], fact: Mapping[str, Any] | None) -> dict[str, Any]:
+    if claim["kind"] in NEVER_DECIDED:
+        return _not_decided(claim, fact)
     if fact is None:
-        return {
-            "verdict": "not run",
-            "ours": None,
-            "evidence": "no notebook of this profile has measured it yet",
-            "data": "",
-            "item": "",
-        }
+        missing = "no notebook of this profile has measured it yet"
+        return _row("not run", None, missing, "", "")
     needed, rule = RULES[claim["rule"]]
     missing = _why_undecided(claim, fact, needed)
-    met = "reproduced" if rule(claim, fact) else FAILED[claim["kind"]]
     evidence = f"{_evidence(fact)}; {missing}" if missing else _evidence(fact)
     ours = fact["p"] if needed == ("p",) else fact["value"]
     # what a notebook trained on says nothing about the paper's own numbers, which it takes up
@@ -162,13 +231,26 @@ def _decide(claim: Mapping[str, Any], fact: Mapping[str, Any] | None) -> dict[st
     data = (
         "the paper's own numbers and networks" if claim["kind"] in ALWAYS_DECIDED else fact["data"]
     )
-    return {
-        "verdict": "not run" if missing else met,
-        "ours": ours,
-        "evidence": evidence,
-        "data": data,
-        "item": fact.get("item", ""),
-    }
+    verdict = "not run" if missing else _word(claim["kind"], rule(claim, fact))
+    return _row(verdict, ours, evidence, data, fact.get("item", ""))
+
+
+def _not_decided(claim: Mapping[str, Any], fact: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A claim that no rule decides, with its reason and with what was measured beside."""
+    if fact is None:
+        return _row("not run", None, claim["reason"], "", "")
+    evidence = f"{_evidence(fact)}; {claim['reason']}"
+    word = NEVER_DECIDED[claim["kind"]]
+    return _row(word, fact["value"], evidence, fact["data"], fact.get("item", ""))
+
+
+def _row(verdict: str, ours: object, evidence: str, data: str, item: str) -> dict[str, Any]:
+    return {"verdict": verdict, "ours": ours, "evidence": evidence, "data": data, "item": item}
+
+
+def _word(kind: str, met: bool | None) -> str:
+    good, bad = WORDS[kind]
+    return "undecided" if met is None else good if met else bad
 
 
 def _why_undecided(

@@ -16,7 +16,7 @@ import pandas as pd
 
 from kdig import __version__
 from kdig.core.files import atomic_write, reading
-from kdig.paper import VERDICTS, claims, decide, published
+from kdig.paper import claims, counted, decide, findings, published
 from kdig.study.outputs import WRITE_AGAIN, Outputs, read_caption, read_table
 
 # the table of trained networks that a reader looks for first
@@ -31,11 +31,16 @@ def build_report(outputs: Outputs, profile: str) -> Path:
     decided = decide(claims(), outputs.all_facts())
     places = _places(outputs.folder)
     decided["links"] = [places.get(item, []) for item in decided["item"]]
-    tables = _tables(outputs.folder)
+    tables, found = _tables(outputs.folder), findings(decided)
     page = _template().render(
         profile=profile,
         version=__version__,
-        verdicts=[(verdict, int((decided.verdict == verdict).sum())) for verdict in VERDICTS],
+        verdicts=list(counted(found.verdict).items()),
+        rows=counted(decided.verdict),
+        findings=[
+            (name, group.to_dict("records"))
+            for name, group in found.groupby(found.central.map(PLACES), sort=False)
+        ],
         sections=[
             (name, group.to_dict("records"))
             for name, group in decided.groupby("section", sort=False)
@@ -52,6 +57,40 @@ def build_report(outputs: Outputs, profile: str) -> Path:
     path = outputs.folder / "report.html"
     atomic_write(path, lambda part: Path(part).write_text(page, encoding="utf-8"))
     return path
+
+
+# where a finding stands -> its heading
+PLACES = {"abstract": "Abstract", "conclusions": "Conclusions", "": "Text and supplement"}
+
+
+def finding_table(found: pd.DataFrame) -> pd.DataFrame:
+    """`paper.findings` as a reader sees them."""
+    table = found.assign(place=found.central.map(PLACES))
+    return table[["place", "says", "verdict", "readings", "rows"]]
+
+
+def summary(found: pd.DataFrame) -> str:
+    """The findings in Markdown, for the README: how many have which verdict, then those of the
+    abstract and the conclusions.
+    """
+    central = found[found.central != ""]
+    parts = [
+        f"{len(some)} {name}: {_listed(some)}."
+        for name, some in (
+            ("findings about the abstract and the conclusions", central),
+            ("findings in all", found),
+        )
+    ]
+    lines = [f"| {row.says} | {_said(row)} |" for row in central.itertuples()]
+    return "\n\n".join([*parts, "\n".join(["| the paper says | verdict |", "|---|---|", *lines])])
+
+
+def _listed(found: pd.DataFrame) -> str:
+    return ", ".join(f"{n} *{word}*" for word, n in counted(found.verdict).items() if n)
+
+
+def _said(row: Any) -> str:
+    return f"*{row.verdict}*" + (f" ({row.readings})" if row.readings else "")
 
 
 # what runs of earlier versions do not say about their environment
@@ -83,8 +122,9 @@ def _quantity(value: float, claim: Mapping[str, Any], printed: bool = False) -> 
     -0.114`, `91.18%`, `2017`.
     """
     unit = claim["unit"]
-    if printed and unit == "p" and claim["rule"] in ("significant", "not_significant"):
-        return f"p {'<' if claim['rule'] == 'significant' else '≥'} {_number(claim['tolerance'])}"
+    if printed and unit == "p" and claim["rule"] != "equal":
+        below = claim["rule"] in ("significant", "beyond_chance")
+        return f"p {'<' if below else '≥'} {_number(claim['tolerance'])}"
     if unit in ("p", "r"):
         return f"{unit} = {_number(value)}"
     return _number(value) + {"%": "%", "x": "x", "year": ""}.get(unit, f" {unit}").rstrip()

@@ -318,6 +318,7 @@ def _test_facts(table: pd.DataFrame, n: int) -> Facts:
     facts = as_facts(raw, "imagenet_kd_ig_over", "against", {"": "difference"})
     names = {f"balanced_{name}": name for name in ("low", "high", "p")}
     balanced = table[["against", "balanced_difference", *names]].rename(columns=names)
+    balanced = balanced.assign(n=n)
     return facts + as_facts(
         balanced, "imagenet_kd_ig_balanced_over", "against", {"": "balanced_difference"}
     )

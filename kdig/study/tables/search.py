@@ -16,6 +16,8 @@ from kdig.study.outputs import Facts, as_facts
 from kdig.study.tables.shared import Shown, facts_of
 
 VALUE = "validation_accuracy"
+# to how many digits accuracies are shown; settings are keys, and shown as they are
+DIGITS = dict.fromkeys(("paper", "mean", "sd", "low", "high"), 3)
 DRAWS = 100_000  # simulated searches
 
 
@@ -70,8 +72,8 @@ def space(here: Mapping[str, Sequence[float]]) -> Shown:
     table["chosen"] = table.hyperparameter.map(papers_values())
     table["here"] = table.hyperparameter.map(here).map(len)
     counts = {"cells": cells_of(table.searched), "cells_shown": cells_of(table.printed)}
-    searched = dict(zip(table.hyperparameter, table.searched))
-    return table, facts_of(searched, "grid_values") + facts_of(counts, "grid")
+    largest = table.highest[table.hyperparameter == "T"].iloc[0]
+    return table, facts_of(counts | {"largest_T": largest}, "grid")
 
 
 def cells_of(counts: pd.Series) -> int:
@@ -478,8 +480,7 @@ def same_numbers(released_max: Mapping[str, float]) -> Shown:
     table["released_max"] = table.method.map(released_max)
     table["difference"] = table.search - table.table4_max
     equal = {"numbers": int((table.difference.abs() < 0.005).sum())}
-    maxima = dict(zip(("kd", "kd_ig", "kd_ig_at"), table.table4_max))
-    return table, facts_of(equal | maxima, "grid_same")
+    return table, facts_of(equal, "grid_same")
 
 
 def falls(sd: Mapping[str, float]) -> Shown:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import pandas as pd
+from scipy import stats as distributions
 
 from kdig.core.methods import KEYS
 from kdig.paper import claims, published, verdicts
@@ -26,6 +27,12 @@ def from_paper(facts: Facts) -> Facts:
 def paper_teacher() -> float:
     """The teacher's test accuracy as Table 4 prints it (percent)."""
     return float(published("table4_ablation").set_index("method").acc_max["Teacher"])
+
+
+def further(runs: pd.Series) -> tuple[float, float]:
+    """95 % interval of one further run, from `mean`, `sd` and `n` of those that there are."""
+    half = distributions.t.ppf(0.975, runs["n"] - 1) * runs["sd"] * (1 + 1 / runs["n"]) ** 0.5
+    return float(runs["mean"] - half), float(runs["mean"] + half)
 
 
 def by_key(printed: pd.DataFrame, column: str = "method") -> pd.DataFrame:

@@ -16,11 +16,12 @@ from kdig.core.networks import (
 from kdig.core.store import Result
 from kdig.paper import published
 from kdig.study.outputs import as_facts
-from kdig.study.tables.shared import Shown
+from kdig.study.tables.shared import Shown, facts_of
 from kdig.study.teachers import GivenTeacher
 
 ALL_LEVELS = (0, *LEVELS)
 BLOCKS = 19  # of the teacher: 0 is the stem, 18 the last convolution
+RESIDUALS = BLOCKS - 2
 
 
 def teacher_line(teacher: Result | GivenTeacher, images: int) -> str:
@@ -47,19 +48,44 @@ def architectures() -> Shown:
     teacher = count_parameters(build("mobilenet_v2"))
     ours = pd.DataFrame([_architecture(level, teacher) for level in ALL_LEVELS])
     columns = ["parameters", "compression_factor", "layers", "output_features"]
+    columns += ["inverted_residuals", "removed", "attention_source"]
     facts = [
         fact for column in columns for fact in as_facts(ours, f"s5_{column}", "level", {"": column})
     ]
     names = ["model", "compression_factor", "total_layers", "output_features", "memory_mb"]
     printed = published("s5_architectures")[names]
     table = ours.drop(columns="level").merge(printed, on="model", suffixes=("", "_paper"))
-    return table, facts
+    return table, facts + facts_of(_about_all(), "s5")
+
+
+def _about_all() -> dict[str, object]:
+    """What the text says of the teacher's layers and of the students as a family."""
+    teacher = build("mobilenet_v2")
+    kernels = _kernels("mobilenet_v2")
+    expanded = {(k.shape[0], k.shape[1]) for k in kernels if k.shape[2] == 1}
+    students = [_kernels(of_level(level)) for level in LEVELS]
+    narrower = sum(a.shape != b.shape for own in students for a, b in zip(own, kernels))
+    share = count_parameters(build(of_level(2))) / count_parameters(teacher)
+    about = {"convolutions": len(kernels), "expands_24_to_144": int((144, 24) in expanded)}
+    about |= {"narrower_layers": narrower, "students": len(students)}
+    return (
+        about
+        | {"families": len({type(build(of_level(level))) for level in ALL_LEVELS})}
+        | {"share_2": 100 * share}
+    )
+
+
+def _kernels(network: str) -> list[Tensor]:
+    """The kernels of a network's convolutions, from its input on."""
+    return [t for t in build(network).get_submodule("features").parameters() if t.ndim == 4]
 
 
 def _architecture(level: int, teacher: int) -> dict[str, object]:
     """`teacher` is its number of parameters."""
     net = build(of_level(level))
     size = sum(t.numel() * t.element_size() for t in net.parameters())
+    kept = [i for i, what in enumerate(_blocks(level)) if what]
+    inverted = sum(0 < i < BLOCKS - 1 for i in kept)
     return {
         "level": level,
         "model": f"Student {level}" if level else "Teacher",
@@ -68,6 +94,9 @@ def _architecture(level: int, teacher: int) -> dict[str, object]:
         "layers": count_layers(net),
         "output_features": output_features(net),
         "memory_mib": size / 2**20,
+        "inverted_residuals": inverted,
+        "removed": RESIDUALS - inverted,
+        "attention_source": LEVELS[level][1] if level else None,
     }
 
 
