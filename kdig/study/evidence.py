@@ -219,7 +219,8 @@ class Factorial(Blocks):
             for targets in TARGETS
             for overlay in OVERLAYS
         }
-        recipe = Recipe(epochs=self.recipe.epochs)
+        # few steps need a batch norm that follows quickly; at the evidence's size it is torch's
+        recipe = Recipe(epochs=self.recipe.epochs, bn_momentum=self.recipe.bn_momentum)
         as_printed = {"plain": ("student", "static"), "own": ("kd_ig", "static")}
         as_printed["released"] = ("kd_ig", "released")
         printed = {"recipe": recipe, "overlay": "map", "maps_pairing": None}
