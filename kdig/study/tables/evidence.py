@@ -205,10 +205,15 @@ def trace_panels(means: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {label: means[means.outcome == name] for name, label in labels.items()}
 
 
+_TARGETS = {"none": "no soft targets", "own": "own targets", "released": "another image's targets"}
+_OVERLAYS = {"none": "no overlay", "map": "own map", "other": "another image's map"}
+
+
 def factorial_panels(means: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Part C's cells by accuracy, clean and as JPEG: a panel each."""
     cells = means[~means.arm.str.startswith("paper.")]
     parts = cells.arm.str.split(".", expand=True).set_axis(["targets", "overlay"], axis=1)
+    parts = parts.replace({"targets": _TARGETS, "overlay": _OVERLAYS})
     cells = pd.concat([cells, parts], axis=1)
     labels = {"accuracy": "test accuracy (%)", "jpeg 75": "the same, JPEG of quality 75 (%)"}
     return {label: cells[cells.outcome == name] for name, label in labels.items()}
