@@ -52,7 +52,7 @@ def blur(images: Tensor, sigma: float) -> Tensor:
 
 def contrast_channels(images: Tensor, factor: float) -> Tensor:
     """Each channel's distance from its own mean times `factor`, as CIFAR-10-C has it."""
-    mean = images.double().mean((-3, -2, -1), keepdim=True)
+    mean = images.double().mean((-2, -1), keepdim=True)
     return (mean + factor * (images - mean)).round().clamp(0, 255).to(torch.uint8)
 
 
