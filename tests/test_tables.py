@@ -855,11 +855,11 @@ class TestReleasedCode:
 
     def test_curves_pass_the_stored_loss_where_the_gap_fits(self):
         curves = released_code.loss_curves()
-        other = curves[curves.curve == "KD, 2024: other targets"]
+        other = curves[curves.curve == "other targets, alpha 0.1"]
         reached = np.interp(1.0, other.value, other.x)
         table, _ = released_code.losses_explained()
         assert reached == pytest.approx(table.teacher_gap[0], abs=0.02)
-        own = curves[curves.curve == "KD, 2024: own targets"]
+        own = curves[curves.curve == "own targets, alpha 0.1"]
         assert own.value.max() < 0.4
 
     def test_at_table_3s_weights_own_and_other_targets_give_like_gaps(self):

@@ -153,7 +153,7 @@ def loss_curves(greatest: float = 12.0) -> pd.DataFrame:
     rows = []
     for run, gap, own in product(stored_losses(), np.linspace(0, greatest, 61), (True, False)):
         predicted = recompute.distilled_loss(run.alpha, run.temperature, gap, own).loss
-        curve = f"{run.name}: {'own' if own else 'other'} targets"
+        curve = f"{'own' if own else 'other'} targets, alpha {run.alpha:g}"
         rows.append({"curve": curve, "x": gap, "value": predicted / run.loss})
     level = pd.DataFrame({"curve": "as stored", "x": [0.0, greatest], "value": 1.0})
     table = pd.concat([pd.DataFrame(rows), level], ignore_index=True)
