@@ -230,7 +230,7 @@ def test_commands_are_plain_papermill(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--profile", "nosuch"], "params/ has demo, lite, paper"),
+        (["--profile", "nosuch"], "params/ has demo, evidence, lite, paper"),
         (["--only", "05_x"], "choose one of 01_"),
     ],
 )
@@ -309,7 +309,7 @@ def small_project(folder: Path, code: str) -> Path:
     notebook, profile = folder / "notebooks" / "50_small.ipynb", folder / "params" / "demo.yaml"
     notebook.parent.mkdir()
     profile.parent.mkdir(parents=True)
-    profile.write_text("", encoding="utf-8")
+    profile.write_text("50_small:\n", encoding="utf-8")
     parameters = nbformat.v4.new_code_cell(
         'profile: str = "demo"', metadata={"tags": ["parameters"]}
     )

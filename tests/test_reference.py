@@ -6,17 +6,17 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+from helpers import MODELS, RUN
 
 from kdig.core.data import CIFAR10_CLASSES, CIFAR10_FINGERPRINT, Split
 from kdig.core.run import Scoring
 from kdig.core.runs import frame
 from kdig.core.store import Score, Workspace, _read, joined
 from kdig.study.experiments import Experiment, Students
-from kdig.study.notebooks import NOTEBOOKS
 from kdig.study.settings import profile_settings
 
 LITE = Path(__file__).parents[1] / "outputs" / "reference" / "lite"
-TRAINED = [name for name, model in NOTEBOOKS.items() if issubclass(model, Students)]
+TRAINED = [name for of, name in RUN if of == "lite" and issubclass(MODELS[name], Students)]
 # what the search chose in its earlier stages decides the cells of its later ones
 CHOSEN_LATER = {"03_hyperparameters": 40}
 
@@ -28,7 +28,7 @@ def lite(monkeypatch):
     test = Split(torch.zeros(10_000, 3, 1, 1, dtype=torch.uint8), labels, ("",) * 10_000)
     data = SimpleNamespace(fingerprint=CIFAR10_FINGERPRINT, classes=CIFAR10_CLASSES, test=test)
     monkeypatch.setattr(Experiment, "data", lambda self: data)
-    return lambda name: profile_settings(NOTEBOOKS[name], name, {"profile": "lite"})
+    return lambda name: profile_settings(MODELS[name], name, {"profile": "lite"})
 
 
 def stored(run, scoring):

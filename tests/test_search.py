@@ -126,7 +126,7 @@ def test_cells_are_scored_on_validation_and_the_chosen_setting_on_the_test_set(
     settings, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr(experiments, "execute", lambda *given, **named: asked.append(given[-1]))
+    monkeypatch.setattr(experiments, "execute", lambda *given, **named: asked.append(given[5]))
     settings.search(all_cells(settings))
     final = settings.chosen("abc", alpha=0.25, temperature=8.0, probability=0.3, gamma=0.9)
     settings.execute(final)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import nbformat
 
-from kdig.study.settings import trains
+from kdig.study.notebooks import NOTEBOOKS, module_of
 
 PACKAGE = Path(__file__).parents[1]
 # what `kdig.open_notebook` needs
-_OPENING = {"kdig.study.settings", "kdig.study.outputs"}
+_OPENING = {"kdig.study.settings", "kdig.study.outputs", "kdig.study.notebooks"}
 
 
 def dependencies(notebook: Path) -> list[Path]:
@@ -21,7 +21,7 @@ def dependencies(notebook: Path) -> list[Path]:
     cells = nbformat.read(notebook, as_version=4).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     found, left = set(), set(imported(code)) | _OPENING
-    left |= {"kdig.study.experiments"} if trains(notebook) else set()
+    left |= {module_of(notebook.stem)} if notebook.stem in NOTEBOOKS else set()
     while left:
         module = left.pop()
         path = _path(module)

@@ -1,19 +1,49 @@
-"""The notebooks that train, and the parameters that each accepts."""
+"""The notebooks that train, and the parameters that each accepts.
 
-from kdig.study import evidence, experiments
-from kdig.study.experiments import Experiment
+Needs no torch until an entry is asked for.
+"""
 
-NOTEBOOKS: dict[str, type[Experiment]] = {
-    "02_teacher_and_signals": experiments.TeacherAndSignals,
-    "03_hyperparameters": experiments.Search,
-    "04_ablation": experiments.Ablation,
-    "05_compression": experiments.Sweep,
-    "06_monte_carlo": experiments.MonteCarlo,
-    "07_imagenet_subset": experiments.ImageNetSubset,
-    "08_attention_maps": experiments.AttentionMaps,
-    "09_released_code": experiments.ReleasedCode,
-    "09_released_results": experiments.ReleasedResults,
-    "10_alpha_pairing": evidence.AlphaPairing,
-    "10_factorial": evidence.Factorial,
-    "10_signature": evidence.Signature,
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kdig.study.experiments import Experiment
+
+# notebook -> module of kdig.study and class
+_PLACES = {
+    "02_teacher_and_signals": ("experiments", "TeacherAndSignals"),
+    "03_hyperparameters": ("experiments", "Search"),
+    "04_ablation": ("experiments", "Ablation"),
+    "05_compression": ("experiments", "Sweep"),
+    "06_monte_carlo": ("experiments", "MonteCarlo"),
+    "07_imagenet_subset": ("experiments", "ImageNetSubset"),
+    "08_attention_maps": ("experiments", "AttentionMaps"),
+    "09_released_code": ("experiments", "ReleasedCode"),
+    "09_released_results": ("experiments", "ReleasedResults"),
+    "10_alpha_pairing": ("evidence", "AlphaPairing"),
+    "10_factorial": ("evidence", "Factorial"),
+    "10_signature": ("evidence", "Signature"),
 }
+
+
+def module_of(notebook: str) -> str:
+    """The module that holds what `notebook` accepts."""
+    return f"kdig.study.{_PLACES[notebook][0]}"
+
+
+class _Notebooks(Mapping[str, "type[Experiment]"]):
+    """Imports only what a notebook needs, so that it depends on nothing else."""
+
+    def __getitem__(self, notebook: str) -> "type[Experiment]":
+        model: type[Experiment] = getattr(import_module(module_of(notebook)), _PLACES[notebook][1])
+        return model
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PLACES)
+
+    def __len__(self) -> int:
+        return len(_PLACES)
+
+
+NOTEBOOKS = _Notebooks()

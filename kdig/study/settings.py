@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from kdig import KdigError
 from kdig.core.files import atomic_write, differences
+from kdig.study.notebooks import NOTEBOOKS
 from kdig.study.outputs import Outputs, captioned
 
 
@@ -317,8 +318,6 @@ _LIGHT = {"01_literature_review", "99_claims"}
 def _model(notebook: str) -> type[Settings]:
     if notebook in _LIGHT:
         return Settings
-    from kdig.study.notebooks import NOTEBOOKS  # torch takes seconds
-
     if notebook not in NOTEBOOKS:
         known = ", ".join(sorted({*NOTEBOOKS, *_LIGHT}))
         raise KdigError(f"no notebook {notebook!r}: choose one of {known}")
