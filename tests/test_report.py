@@ -12,7 +12,7 @@ import pytest
 from kdig import KdigError
 from kdig.paper import claims
 from kdig.study.outputs import Outputs
-from kdig.study.report import build_report, written_by
+from kdig.study.report import build_report, chance_line, written_by
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -115,3 +115,17 @@ def test_links_lead_to_what_is_there(tmp_path):
     assert 'id="table-04_table4"' in page
     other = re.search(r"\(T4-kd-mean\).*?</details>", page, re.DOTALL).group()
     assert "shown in" not in other, "nothing was measured for this claim"
+
+
+def test_line_on_chance_counts_a_test_once_and_leaves_open_claims_out():
+    decided = pd.DataFrame(
+        {
+            "fact": ["a", "a", "b", "c", "d"],
+            "rule": ["effect", "effect", "beyond_chance", "effect", "equal"],
+            "verdict": ["supported", "supported", "undecided", "not run", "checks out"],
+        }
+    )
+    facts = pd.DataFrame({"fact": list("abcd"), "p": [0.01, 0.3, 0.001, 0.001]})
+    said = chance_line(decided, facts)
+    assert said.startswith("2 tests with a p decide claims about effects; 1 of these p lie below")
+    assert "0.1 would" in said

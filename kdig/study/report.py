@@ -69,6 +69,27 @@ def finding_table(found: pd.DataFrame) -> pd.DataFrame:
     return table[["place", "says", "verdict", "readings", "rows"]]
 
 
+def chance_line(decided: pd.DataFrame, facts: pd.DataFrame) -> str:
+    """How many of the tests that decide claims would err by chance, in a sentence.
+
+    A test that decides several claims counts once.
+    """
+    # two seconds, which a finished profile need not wait
+    from kdig.measure.stats import chance_errors
+
+    open_words = {"not run", "checks out", "inconsistent"}
+    tested = decided[decided.rule.isin(["effect", "beyond_chance"])]
+    tested = tested[~tested.verdict.isin(open_words)]
+    p = facts[facts.fact.isin(tested.fact)].drop_duplicates("fact").p.dropna()
+    found = chance_errors(p)
+    return (
+        f"{found['tests']} tests with a p decide claims about effects; {found['found']} of these p"
+        f" lie below 0.05. If there were nothing to find in any of them,"
+        f" {found['by_chance']:.1f} would. {found['kept']} would still be found if one finding in"
+        " twenty may be wrong (Benjamini and Hochberg)."
+    )
+
+
 def summary(found: pd.DataFrame) -> str:
     """The findings in Markdown, for the README: how many have which verdict, then those of the
     abstract and the conclusions.
