@@ -1,5 +1,6 @@
 """The arms of `docs/evidence.md` differ in what they name, and in nothing else."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -212,3 +213,21 @@ def test_a_command_ends_with_a_line_and_a_code(capsys):
     assert capsys.readouterr().err.splitlines() == ["error: no folder 'x'", STOPPED]
     with pytest.raises(ZeroDivisionError):
         exit_code(lambda: 1 / 0)
+
+
+@pytest.mark.filterwarnings("ignore:the teacher agrees")
+def test_a_clone_goes_on_from_records_alone(tmp_path, monkeypatch):
+    """The teacher's weights are needed only where a student has still to be trained."""
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
+    small = {"blocks": 2, "epochs": 1, "teacher_epochs": 1, "alphas": [0.1, 0.5]}
+    settings = profile_settings(AlphaPairing, "10_alpha_pairing", small)
+    before = settings.results(settings.teacher().weights)
+    shutil.rmtree(settings.workspace.folder / "weights")
+    assert settings.known_teacher() == settings.teacher().weights
+    again = settings.results(settings.teacher().weights)
+    assert {key: r.weights for key, r in again.items()} == {
+        key: r.weights for key, r in before.items()
+    }
+    more = profile_settings(AlphaPairing, "10_alpha_pairing", {**small, "blocks": 3})
+    with pytest.raises(KdigError, match="no weights"):
+        more.results(more.teacher().weights)

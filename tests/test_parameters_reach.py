@@ -257,7 +257,8 @@ def test_parameters_that_say_where_and_how_fast_reach_the_engine(notebook, tmp_p
     of_teacher, named = demo.teacher()
     assert of_teacher == ([demo.teacher_run()], demo.workspace)
     every_epoch = Scoring(images=demo.test_images)
-    assert named == {"threads": experiments.cores(), "scoring": every_epoch}
+    weights = demo.needs_weights
+    assert named == {"threads": experiments.cores(), "scoring": every_epoch, "weights": weights}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from kdig.measure.latency import training_call
 from kdig.study.experiments import Experiment, Students
 from kdig.study.notebooks import NOTEBOOKS
 from kdig.study.settings import profile_settings
-from kdig.study.teachers import keep_given
 
 
 def profile_cost(profile: str, notebooks: Sequence[str], root: str | None) -> str:
@@ -37,9 +36,9 @@ def profile_cost(profile: str, notebooks: Sequence[str], root: str | None) -> st
         return f"profile {profile}: nothing to train"
     first = experiments[0]
     workspace = first.workspace
-    runs = {run.key: run for e in experiments for run in _runs(e)}
-    todo = [run for run in runs.values() if workspace.trained(run) is None]
-    text = f"profile {profile}: {len(todo)} of {len(runs)} runs to train"
+    runs = [(e, run) for e in experiments for run in _runs(e)]
+    todo = [*{run.key: run for e, run in runs if e.stored(run) is None}.values()]
+    text = f"profile {profile}: {len(todo)} of {len({run.key for _, run in runs})} runs to train"
     if not todo:
         return text
     workers = 1 if first.engine in {"inline", "fused"} else first.workers
@@ -55,13 +54,8 @@ def profile_cost(profile: str, notebooks: Sequence[str], root: str | None) -> st
 
 def _runs(experiment: Experiment) -> list[Run]:
     """Every run of a notebook. A teacher that is given is none; it is put into the store."""
-    workspace, given = experiment.workspace, experiment.given.teacher
-    if given is not None:
-        weights, teachers = keep_given(given, workspace, experiment.data())[0].hash, []
-    else:
-        teachers = [experiment.teacher_run()]
-        known = workspace.trained(teachers[0])
-        weights = known.weights if known else "to be trained"
+    teachers = [] if experiment.given.teacher else [experiment.teacher_run()]
+    weights = experiment.known_teacher() or "to be trained"
     return teachers + (experiment.runs(weights) if isinstance(experiment, Students) else [])
 
 

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import pandas as pd
 import torch
@@ -41,7 +41,6 @@ class Blocks(Students):
     """Parameters of an experiment in blocks: how many of them."""
 
     blocks: Free[int] = Field(ge=2)
-    needs_weights: ClassVar[bool] = False
 
     def arms(self, teacher: str, seed: int) -> dict[str, Run]:
         """Arm -> run of one block, for a teacher whose weights have the hash `teacher`.
@@ -78,6 +77,11 @@ class Blocks(Students):
             last = TestScore(float("nan"), row.accuracy)
             return GivenTeacher(source, row.network, 1.0, row.weights, parameters, last)
         return super().teacher()
+
+    def known_teacher(self) -> str | None:
+        """As elsewhere; of a released student that is not here, what is published of it."""
+        given = self.given.teacher
+        return super().known_teacher() if given is None else self.released(given)
 
     def released(self, file: str) -> str:
         """The hash of a released student's weights, which are kept where runs find them.

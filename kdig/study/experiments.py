@@ -22,7 +22,7 @@ from kdig.core.networks import NETWORKS, build, count_parameters, equal_width, o
 from kdig.core.run import LEVEL_OF, Run, Scoring, Weights
 from kdig.core.runs import Engine, execute
 from kdig.core.signals import Overlay, Pairing, SignalSettings
-from kdig.core.store import Result, Workspace
+from kdig.core.store import Record, Result, Workspace
 from kdig.core.training import Recipe
 from kdig.measure.latency import Variant
 from kdig.paper import OTHER_SETTINGS, papers_settings, published
@@ -30,7 +30,7 @@ from kdig.paper.imagenet import Resize, Source, load_subset, stand_in
 from kdig.paper.recompute import matching_smoothing, stationary_gap
 from kdig.paper.released import load_released_checkpoint
 from kdig.study.settings import FREE, Free, Nested, Settings, free, located, outputs_of
-from kdig.study.teachers import GivenBy, GivenTeacher, given_result
+from kdig.study.teachers import GivenBy, GivenTeacher, given_result, keep_given
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -49,6 +49,8 @@ class Experiment(Settings):
     """
 
     sections: ClassVar[tuple[str, ...]] = ("common",)
+    # whether trained networks are used, beside what is recorded of them
+    needs_weights: ClassVar[bool] = True
 
     dataset: str
     root: Free[str] = "data"
@@ -189,8 +191,25 @@ class Experiment(Settings):
         scoring = Scoring(images=self.test_images)
         if self.given.teacher is not None:
             return given_result(self.given.teacher, self.workspace, self.data(), scoring)
-        (result,) = execute([self.teacher_run()], self.workspace, threads=cores(), scoring=scoring)
+        (result,) = execute(
+            [self.teacher_run()],
+            self.workspace,
+            threads=cores(),
+            scoring=scoring,
+            weights=self.needs_weights,
+        )
         return result
+
+    def stored(self, run: Run) -> Record | None:
+        """The record of a finished run, with its weights where the notebook needs them."""
+        return self.workspace.trained(run) if self.needs_weights else self.workspace.record(run)
+
+    def known_teacher(self) -> str | None:
+        """The hash of the teacher's weights, if it is given, or trained already."""
+        if self.given.teacher is not None:
+            return keep_given(self.given.teacher, self.workspace, self.data())[0].hash
+        known = self.stored(self.teacher_run())
+        return known.weights if known else None
 
 
 def _other_network(teacher: GivenTeacher, notebook: str) -> str:
@@ -236,7 +255,6 @@ class Students(Experiment):
     weights: Annotated[Weights, Nested()]
     recipe: Annotated[Recipe, Nested()]
     evaluate_every: Free[int] = Field(ge=1)
-    # whether the trained networks are used, beside what is recorded of them
     needs_weights: ClassVar[bool] = False
 
     @model_validator(mode="after")
