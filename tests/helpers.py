@@ -26,6 +26,12 @@ DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
+def real_profile(notebook: str) -> str:
+    """The profile of real images that runs a notebook: lite, where it does."""
+    others = [profile for profile, name in RUN if name == notebook and profile != "demo"]
+    return "lite" if "lite" in others else others[0]
+
+
 def settings_of(notebook: str, profile: str = "demo", **given: object) -> Any:
     """The parameters of a notebook in a profile, but for what is `given`."""
     return profile_settings(MODELS[notebook], notebook, {"profile": profile, **given})

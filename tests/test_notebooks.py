@@ -10,7 +10,7 @@ from collections import defaultdict
 import nbformat
 import papermill
 import pytest
-from helpers import COMPREHENSIONS, DEFINITIONS, MODELS, NOTEBOOKS, bound, settings_of
+from helpers import COMPREHENSIONS, DEFINITIONS, MODELS, NOTEBOOKS, bound, real_profile, settings_of
 
 from kdig.study.settings import parameters
 
@@ -104,7 +104,7 @@ def test_parameters_cell_holds_the_profile_and_a_few_overrides_that_are_none(pat
 def test_the_type_that_the_parameters_cell_declares_is_the_parameters(path):
     """A reader writes what it says."""
     declared = papermill.inspect_notebook(str(path))
-    values = settings_of(path.stem, "lite").flat()
+    values = settings_of(path.stem, real_profile(path.stem)).flat()
     said = {name: parameter["inferred_type_name"] for name, parameter in declared.items()}
     kinds = {name: type(values[name]).__name__ for name in said if values[name] is not None}
     assert {name: said[name] for name in kinds} == kinds

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import write_tree
-from helpers import PRINTED, ROOT, RUN, papers_table, settings_of
+from helpers import PRINTED, ROOT, papers_table, real_profile, settings_of
 
 from kdig import paper
 from kdig.core.data import CIFAR10_CLASSES
@@ -230,7 +230,7 @@ def test_a_search_is_tried_on_validation_pictures_as_often_as_asked(monkeypatch)
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_parameters_that_say_where_and_how_fast_reach_the_engine(notebook, tmp_path, monkeypatch):
-    profile = next(name for name, run in RUN if run == notebook and name != "demo")
+    profile = real_profile(notebook)
     given = {
         "profile": profile,
         "root": str(tmp_path),

@@ -24,6 +24,7 @@ from helpers import (
     edit_profile,
     own_project,
     papers_table,
+    real_profile,
     settings_of,
 )
 from pydantic import BaseModel
@@ -158,8 +159,7 @@ def test_setup_run_again_at_any_time_changes_nothing(path):
         kernel["In"].append(cell.source)
         if "parameters" in cell.metadata.get("tags", []):
             exec(cell.source, kernel)
-            others = [name for name, run in RUN if run == notebook and name != "demo"]
-            kernel["profile"] = profile = "lite" if "lite" in others else others[0]
+            kernel["profile"] = profile = real_profile(notebook)
             continue
         kinds = {"import": ModuleType("m"), "definition": message, "variable": ["of a later cell"]}
         kernel |= {name: kinds[kind] for name, kind in bound(ast.parse(cell.source), False)}
