@@ -94,7 +94,7 @@ def test_parameters_cell_holds_the_profile_and_a_few_overrides_that_are_none(pat
     assert next(iter(defaults)) == "profile"
     assert defaults.pop("profile") == '"demo"'
     assert set(defaults.values()) <= {"None"}
-    light = path.stem[:2] in {"01", "99"}
+    light = path.stem[:2] in {"00", "01", "99"}
     assert (len(defaults) == 0) if light else (2 <= len(defaults) <= 11)
     assert set(defaults) <= set(parameters(MODELS[path.stem]))
     assert all(parameter["help"] for parameter in declared.values()), "each has a comment"
@@ -241,6 +241,12 @@ def test_cells_are_short(path):
     }
     assert {cell: len(some) for cell, some in cells.items() if len(some) > 25} == {}
     assert sum(map(len, cells.values())) <= 220
+
+
+def test_code_of_the_primer_never_goes_on_for_more_than_two_cells():
+    (path,) = (path for path in NOTEBOOKS if path.stem == "00_primer")
+    kinds = "".join(cell.cell_type[0] for cell in nbformat.read(path, as_version=4).cells)
+    assert "ccc" not in kinds
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

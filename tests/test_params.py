@@ -358,7 +358,7 @@ def test_unknown_section_is_named_with_a_near_one(project, section, near):
     text = message()
     assert f"params/demo.yaml has no section '{section}'" in text
     assert (f"did you mean '{near}'?" in text) if near else ("did you mean" not in text)
-    assert "use common, students, 01_literature_review" in text
+    assert "use common, students, 00_primer" in text
 
 
 @pytest.mark.parametrize(

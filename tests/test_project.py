@@ -231,7 +231,7 @@ def test_commands_are_plain_papermill(tmp_path, monkeypatch):
     ("arguments", "said"),
     [
         (["--profile", "nosuch"], "params/ has demo, evidence, lite, paper"),
-        (["--only", "05_x"], "choose one of 01_"),
+        (["--only", "05_x"], "choose one of 00_"),
     ],
 )
 def test_runner_refuses_what_it_does_not_know(arguments, said, capsys):
@@ -512,11 +512,12 @@ def test_changed_section_of_another_notebook_leaves_it(section, copied):
     assert planned.now()[1:] == ("", "")
 
 
-def test_changed_sections_of_training_leave_notebooks_that_train_nothing(copied):
-    planned = [Planned(copied, f"{n}.ipynb").run() for n in ("01_literature_review", "99_claims")]
+def test_changed_sections_of_training_leave_notebooks_that_are_the_same_in_every_profile(copied):
+    alike = ("00_primer", "01_literature_review", "99_claims")
+    planned = [Planned(copied, f"{n}.ipynb").run() for n in alike]
     for section in ("common", "students", "04_ablation"):
         edit_profile(copied / "params" / "demo.yaml", section, new=1)
-    assert [p.now().why for p in planned] == ["", ""]
+    assert [p.now().why for p in planned] == [""] * 3
 
 
 def test_comment_in_a_profile_and_the_order_of_its_sections_change_nothing(copied):
@@ -545,6 +546,8 @@ def test_changed_notebook_and_other_root_make_it_run(copied):
         ("04_ablation", "kdig/measure/corruptions.py", False), ("04_ablation", "kdig/study/report.py", False),
         ("04_ablation", "kdig/paper/literature.py", False), ("04_ablation", "kdig/study/evidence.py", False),
         ("09_released_results", "kdig/measure/corruptions.py", True),
+        ("00_primer", "kdig/core/losses.py", True), ("00_primer", "kdig/core/dataset.py", True),
+        ("00_primer", "kdig/core/train.py", False), ("00_primer", "kdig/study/tables/primer.py", True),
         ("01_literature_review", "kdig/paper/literature.py", True),
         ("01_literature_review", "kdig/core/train.py", False),
         ("99_claims", "kdig/study/report.py", True), ("99_claims", "kdig/paper/published/claims.csv", True),

@@ -143,8 +143,8 @@ def _where_run(notebook: str) -> str:
 
 
 def notebooks_of(profile: str) -> list[Path]:
-    """The notebooks that a profile runs, in their order: those that train nothing, and those for
-    which its file has a section.
+    """The notebooks that a profile runs, in their order: those that are the same in every profile,
+    and those for which its file has a section.
 
     Raises `KdigError` for an unknown profile.
     """
@@ -311,8 +311,8 @@ def open_notebook(notebook: str, namespace: dict[str, Any]) -> Settings:
     return check(_model(notebook), namespace, notebook)
 
 
-# notebooks that train nothing, and so need no torch
-_LIGHT = {"01_literature_review", "99_claims"}
+# notebooks without parameters of data and training: the same in every profile
+_LIGHT = {"00_primer", "01_literature_review", "99_claims"}
 
 
 def _model(notebook: str) -> type[Settings]:

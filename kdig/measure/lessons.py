@@ -1,0 +1,109 @@
+"""Figures of the primer: one idea each."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from kdig.measure.plots import SERIES, banded_curves
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _bare(axis: Axes, title: str) -> None:
+    """An image needs no axes."""
+    axis.set(xticks=[], yticks=[])
+    axis.set_title(title, fontsize="small")
+    sns.despine(ax=axis, left=True, bottom=True)
+
+
+def soft_targets(image: "Tensor", label: str, probabilities: Mapping[str, "Tensor"]) -> Figure:
+    """An image (3, H, W), and the probabilities (K,) of its classes at several temperatures."""
+    figure, (left, wide) = plt.subplots(1, 2, figsize=(7, 2.6), width_ratios=[1, 3])
+    left.imshow(image.permute(1, 2, 0))
+    _bare(left, f"label {label}")
+    table = pd.DataFrame({name: p.cpu().double() for name, p in probabilities.items()})
+    long = table.rename_axis("class").reset_index().melt("class", value_name="probability")
+    colours = SERIES[: len(probabilities)]
+    sns.barplot(long, x="class", y="probability", hue="variable", palette=colours, ax=wide)
+    sns.move_legend(wide, "upper left", title=None, frameon=False)
+    return figure
+
+
+def student_dots(table: pd.DataFrame, measures: Sequence[str]) -> Figure:
+    """A dot for each student (row) of `table`, in percent: a line for each `way` to learn, or for
+    each of several `measures`.
+    """
+    long = table.melt("way", list(measures), var_name="measure", value_name="percent")
+    y, several = ("way", False) if len(measures) == 1 else ("measure", True)
+    figure, axis = plt.subplots(figsize=(5.5, 0.55 * long[y].nunique() + 0.9))
+    colours = SERIES[: long["way"].nunique()]
+    look = {"size": 8, "alpha": 0.7, "jitter": False, "dodge": several, "legend": several}
+    sns.stripplot(long, x="percent", y=y, hue="way", palette=colours, ax=axis, **look)
+    axis.set(xlim=(-3, 103), ylabel="", xlabel="percent of test digits" if several else measures[0])
+    if several:
+        place = {"bbox_to_anchor": (0.5, 1), "ncols": len(colours)}
+        sns.move_legend(axis, "lower center", title=None, frameon=False, **place)
+    return figure
+
+
+Course = tuple["Tensor", "Tensor", "Tensor"]  # places, F there, the size of its gradient there
+
+
+def saturation(toy: Course, teacher: Course) -> Figure:
+    """F and its gradient for the toy function 1 - ReLU(1 - x), and for a network along a path."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.4, 2.9))
+    titles = ("F(x) = 1 - ReLU(1 - x)", "F: the teacher's probability of 3")
+    for axis, (places, height, gradient), title, name in zip(
+        axes, (toy, teacher), titles, ("x", "beta")
+    ):
+        axis.plot(places, height, color=SERIES[0], label="F")
+        axis.plot(places, gradient, color=SERIES[1], ls="--", label="size of the gradient")
+        axis.set(xlabel=name, title=title)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def path(
+    images: "Tensor", shown: Sequence[int], betas: "Tensor", values: Mapping[str, "Tensor"]
+) -> Figure:
+    """The images (N, 3, H, W) of a path at the places `shown`, and below them what F gives along
+    it: a panel for each of `values` (N,) over `betas` (N,).
+    """
+    figure = plt.figure(figsize=(8, 3.6))
+    (upper,), (lower,) = figure.subfigures(2, 1, squeeze=False, height_ratios=[1, 2])
+    for axis, place in zip(upper.subplots(1, len(shown)), shown):
+        axis.imshow(images[place].permute(1, 2, 0))
+        _bare(axis, f"{float(betas[place]):.1f}")
+    panels = lower.subplots(1, len(values), squeeze=False)[0]
+    for axis, (name, heights), colour in zip(panels, values.items(), SERIES):
+        axis.plot(betas, heights, color=colour)
+        axis.set(xlabel="beta", ylabel=name)
+    return figure
+
+
+def signed_maps(image: "Tensor", maps: Mapping[str, "Tensor"]) -> Figure:
+    """An image (3, H, W) beside signed maps (H, W): red above zero, blue below it, each on its own
+    scale.
+    """
+    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(1.75 * (1 + len(maps)), 2))
+    axes[0].imshow(image.permute(1, 2, 0))
+    _bare(axes[0], "image")
+    for axis, (name, values) in zip(axes[1:], maps.items()):
+        top = float(values.abs().max())
+        axis.imshow(values, cmap="RdBu_r", vmin=-top, vmax=top)
+        _bare(axis, name)
+    return figure
+
+
+def completeness(errors: pd.DataFrame) -> Figure:
+    """What attributions lack (percent) against the number of steps, both on logarithmic axes."""
+    figure = banded_curves(errors, "steps on the path", "what is missing (%)", log=True)
+    figure.axes[0].set(xscale="log", xticks=[1, 10, 100], xticklabels=["1", "10", "100"])
+    figure.axes[0].yaxis.set_major_formatter("{x:g}")
+    return figure
