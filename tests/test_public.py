@@ -24,6 +24,16 @@ def test_importing_the_package_imports_no_torch():
     assert done.stdout.split() == ["False", "kd_loss"]
 
 
+def test_what_a_finished_profile_asks_imports_no_torch():
+    code = (
+        "import sys; from kdig.study import depends, reproduce; from kdig.study.settings import *;"
+    )
+    code += " from kdig.study.notebooks import NOTEBOOKS; print('04_ablation' in NOTEBOOKS);"
+    code += " depends.dependencies(notebooks()[4]); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
 def test_what_is_offered_is_there_and_nothing_else_is():
     assert set(kdig.__all__) <= set(dir(kdig))
     for name in kdig._PUBLIC:

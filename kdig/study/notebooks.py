@@ -39,6 +39,10 @@ class _Notebooks(Mapping[str, "type[Experiment]"]):
         model: type[Experiment] = getattr(import_module(module_of(notebook)), _PLACES[notebook][1])
         return model
 
+    def __contains__(self, notebook: object) -> bool:
+        # Mapping's own would import the module
+        return notebook in _PLACES
+
     def __iter__(self) -> Iterator[str]:
         return iter(_PLACES)
 
