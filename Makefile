@@ -32,8 +32,11 @@ reproduce: setup
 # what a finished profile has to say, in a form to be committed: no networks, no caches; the report's links lead to notebooks
 REFERENCE := outputs/reference/$(PROFILE)
 reference: reproduce
-	rm -rf $(REFERENCE) && mkdir -p $(REFERENCE)
-	cd outputs/$(PROFILE) && cp -r executed facts runs scores splits tables ../reference/$(PROFILE)
+	mkdir -p $(REFERENCE)
+	for part in executed facts measures runs scores splits tables; do \
+		rm -rf $(REFERENCE)/$$part; \
+		if [ -e outputs/$(PROFILE)/$$part ]; then cp -r outputs/$(PROFILE)/$$part $(REFERENCE); fi; \
+	done
 	rm $(REFERENCE)/executed/*.html
 	sed -E 's|executed/([0-9a-z_]+)\.html(#cell-id=[^"]*)?|executed/\1.ipynb|g' outputs/$(PROFILE)/report.html > $(REFERENCE)/report.html
 

@@ -21,7 +21,7 @@ from kdig.core.dataset import IGDataset
 from kdig.core.ensemble import Ensemble
 from kdig.core.environment import environment
 from kdig.core.files import alone
-from kdig.core.losses import DistillationLoss, attention_map
+from kdig.core.losses import attention_map
 from kdig.core.networks import AttentionTap, build, entry, full_precision, with_normalisation
 from kdig.core.run import Run, Scoring
 from kdig.core.store import Workspace
@@ -238,7 +238,7 @@ class _Steps:
         """One step of all networks: their losses and right answers, each (S,)."""
         logits = self.model(batch.images)
         given = zip(self.losses, logits, batch.labels, batch.logits, self._maps(), batch.attention)
-        values = torch.stack([_value(*of_one) for of_one in given])
+        values = torch.stack([loss(*of_one) for loss, *of_one in given])
         # the gradients' memory stays, which a graph needs
         self.optimizer.zero_grad(set_to_none=False)
         # a network's gradient is that of its own loss: no number of one meets another's
@@ -254,17 +254,6 @@ class _Steps:
         activations = self.tap.output.unflatten(1, (count, -1)).unbind(1)
         uses = [loss.gamma > 0 for loss in self.losses]
         return [attention_map(one) if used else None for one, used in zip(activations, uses)]
-
-
-def _value(
-    loss: DistillationLoss,
-    logits: Tensor,
-    labels: Tensor,
-    teacher_logits: Tensor | None,
-    student_map: Tensor | None,
-    teacher_map: Tensor | None,
-) -> Tensor:
-    return loss(logits, labels, teacher_logits, student_map, teacher_map)
 
 
 def _on_the_device(optimizer: Optimizer) -> None:

@@ -1,19 +1,20 @@
 """How far a student says what its teacher says, and how far its confidence can be trusted."""
 
 from torch import Tensor
-from torch.nn import functional as F
+
+from kdig.core.losses import kd_loss
+from kdig.core.training import accuracy
 
 
 def kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> float:
     """KL(teacher || student) of softened outputs, mean over images, in nats; logits (N, K)."""
-    ours, theirs = (F.log_softmax(logits / temperature, 1) for logits in (student, teacher))
-    return F.kl_div(ours, theirs, reduction="batchmean", log_target=True).item()
+    return kd_loss(student, teacher, temperature).item() / temperature**2
 
 
 def agreement(student: Tensor, teacher: Tensor) -> dict[str, float]:
     """Equal answers in percent of the images (`same_answer`) and `kl_teacher`; logits (N, K)."""
-    same = (student.argmax(1) == teacher.argmax(1)).double().mean().item()
-    return {"same_answer": 100 * same, "kl_teacher": kl_divergence(student, teacher)}
+    same = accuracy(student, teacher.argmax(1))
+    return {"same_answer": same, "kl_teacher": kl_divergence(student, teacher)}
 
 
 def calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:

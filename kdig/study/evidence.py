@@ -4,7 +4,7 @@ A block is a seed. It fixes initial weights, order of images, crops and flips fo
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,17 +19,16 @@ from kdig.core.run import Run
 from kdig.core.runs import frame
 from kdig.core.signals import Teacher
 from kdig.core.store import Result
-from kdig.core.training import Recipe, predict
+from kdig.core.train import NOT_NORMALISED, training_set
+from kdig.core.training import Recipe, accuracy, predict
 from kdig.measure.agreement import agreement, calibration_error, kl_divergence
 from kdig.measure.alignment import logit_gap
 from kdig.measure.corruptions import corrupt
 from kdig.paper import published
-from kdig.paper.recompute import matching_smoothing, stationary_gap
 from kdig.study.experiments import Students
 from kdig.study.settings import Free, located
 from kdig.study.teachers import GivenTeacher, TestScore, keep_given
 
-NOT_NORMALISED = ((0.0,) * 3, (1.0,) * 3)
 # what a factorial crosses: whose soft targets, and what is laid over the images
 TARGETS = ("none", "own", "released")
 OVERLAYS = ("none", "map", "other", "grey")
@@ -71,7 +70,7 @@ class Blocks(Students):
     def teacher(self) -> Result | GivenTeacher:
         """As elsewhere; of a released student that is not here, what is published of it."""
         given = self.given.teacher
-        if given and not located(given).exists() and (row := _published(given)) is not None:
+        if given and (row := _published(given)) is not None:
             source = f"{row.file} of the authors' repository, which is not here"
             parameters = count_parameters(build(row.network))
             last = TestScore(float("nan"), row.accuracy)
@@ -89,13 +88,15 @@ class Blocks(Students):
         Where only records of runs are here and not the file, the hash is the published one. Raises
         `KdigError` for a file that is missing and none of the released students'.
         """
-        if not located(file).exists() and (row := _published(file)) is not None:
+        if (row := _published(file)) is not None:
             return str(row.weights)
         return keep_given(file, self.workspace, self.data())[0].hash
 
 
 def _published(file: str) -> Any:
-    """The row of `paper/published/released_students.csv` for a file's name; None for another."""
+    """What is published of a released student whose file is not here; None for any other file."""
+    if located(file).exists():
+        return None
     table = published("released_students")
     rows = table[table.file == Path(file).name]
     return next(rows.itertuples(), None)
@@ -119,12 +120,6 @@ class AlphaPairing(Blocks):
         """The largest weight, which the controls use."""
         return max(self.alphas)
 
-    def smoothing(self) -> float:
-        """The label smoothing with the logit gap of unrelated targets at the largest weight."""
-        classes = len(self.data().classes)
-        gap = stationary_gap(self.strongest, self.weights.temperature, 1 / classes, classes)
-        return round(matching_smoothing(gap, classes), 4)
-
     def untrained(self) -> str:
         """The hash of a network of the student's shape with initial weights, the same in every
         block.
@@ -137,7 +132,9 @@ class AlphaPairing(Blocks):
     def arms(self, teacher: str, seed: int) -> dict[str, Run]:
         """`plain`, `smoothing`, `own-<alpha>`, `other-<alpha>`, `untrained-<alpha>`, `self-<alpha>`."""
         distilled = functools.partial(self.student_run, "kd", seed, pairing="static")
-        smoothed = self.recipe.model_copy(update={"label_smoothing": self.smoothing()})
+        smoothed = self.recipe.model_copy(
+            update={"label_smoothing": self.matching_smoothing(self.strongest)}
+        )
         plain = self.student_run("student", seed, teacher)
         arms = {"plain": plain, "smoothing": plain.model_copy(update={"recipe": smoothed})}
         for alpha in self.alphas:
@@ -173,30 +170,29 @@ class Signature(Blocks):
             arms[f"other-{letter}"] = self.student_run("kd", seed, source, pairing="released")
         return arms
 
-    def traces(self, result: Result, met: Run | None) -> dict[str, float]:
+    def traces(self, result: Result) -> dict[str, float]:
         """Logit gap and spread of a network on training and test images, and the KL divergence
-        from the targets of `met` on the training images (temperature of the run; None: no targets).
+        from the targets that it met on the training images (temperature of its run), if any.
         """
+        run = result.run
 
         def measure() -> dict[str, float]:
             network = self.workspace.load_weights(result.weights)
-            training = self.workspace.pictures(result.run).training
+            training = self.workspace.pictures(run).training
             test = self.data().test
             found: dict[str, float] = {}
             for name, split in (("train", training), ("test", test)):
                 logits = predict(network.model, split, device=network.device)
                 gap, spread = logit_gap(logits, split.labels)
                 found |= {f"gap_{name}": gap.mean().item(), f"spread_{name}": spread.mean().item()}
-                if name == "train" and met:
-                    found["kl"] = kl_divergence(logits, self._targets(met), met.temperature)
+                if name == "train" and run.alpha:
+                    found["kl"] = kl_divergence(logits, self._targets(run), run.temperature)
             return found
 
         return self.workspace.measured("traces", result.weights, measure)
 
     def _targets(self, run: Run) -> Tensor:
         """The teacher's logits (N, K) that the images of `run` met."""
-        from kdig.core.train import training_set
-
         targets = training_set(run, self.workspace).signals.logits
         assert targets is not None, f"{run} meets no soft targets"
         return targets
@@ -244,26 +240,27 @@ class Factorial(Blocks):
         terms = [name for name, on in (("kd", targets), ("ig", overlay)) if on != "none"]
         return self.student_run("_".join(terms) or "student", seed, teacher, **given)
 
-    def outcomes(self, result: Result, teacher: str) -> dict[str, float]:
-        """Accuracy under each of `CONDITIONS`, agreement with the teacher, and calibration."""
-        data = self.data()
+    def outcomes(self, results: Iterable[Result], teacher: str) -> list[dict[str, float]]:
+        """For each network its accuracy under each of `CONDITIONS`, agreement with the teacher, and
+        calibration.
+        """
+        test, load = self.data().test, self.workspace.load_weights
 
-        def measure() -> dict[str, float]:
-            network = self.workspace.load_weights(result.weights)
-            logits = {
-                name: self.predicted(network, corrupt(data.test.images, *condition))
-                for name, condition in CONDITIONS.items()
-            }
-            right = {
-                name: 100 * (found.argmax(1) == data.test.labels).double().mean().item()
-                for name, found in logits.items()
-            }
-            clean = logits["clean"]
-            error = {"calibration_error": calibration_error(clean, data.test.labels)}
-            return right | agreement(clean, self._teachers_logits(teacher)) | error
+        @functools.cache
+        def damaged(name: str) -> Tensor:
+            return corrupt(test.images, *CONDITIONS[name])
 
-        return self.workspace.measured(f"outcomes-{teacher}", result.weights, measure)
+        @functools.cache
+        def taught() -> Tensor:
+            return self.predicted(load(teacher), test.images)
 
-    @functools.lru_cache(maxsize=1)  # noqa: B019, one teacher a notebook
-    def _teachers_logits(self, teacher: str) -> Tensor:
-        return self.predicted(self.workspace.load_weights(teacher), self.data().test.images)
+        def measure(weights: str) -> dict[str, float]:
+            network = load(weights)
+            logits = {name: self.predicted(network, damaged(name)) for name in CONDITIONS}
+            right = {name: accuracy(found, test.labels) for name, found in logits.items()}
+            error = {"calibration_error": calibration_error(logits["clean"], test.labels)}
+            return right | agreement(logits["clean"], taught()) | error
+
+        weights, name = [result.weights for result in results], f"outcomes-{teacher}"
+        measured = self.workspace.measured
+        return [measured(name, one, functools.partial(measure, one)) for one in weights]

@@ -322,6 +322,14 @@ class Students(Experiment):
         }
         return Run(**fields | changes)
 
+    def matching_smoothing(self, alpha: float) -> float:
+        """The label smoothing that pulls logits as far down as distillation from another image's
+        logits does at the weight `alpha`.
+        """
+        classes = len(self.data().classes)
+        gap = stationary_gap(alpha, self.weights.temperature, 1 / classes, classes)
+        return round(matching_smoothing(gap, classes), 4)
+
     def runs(self, teacher: str) -> list[Run]:
         """Every run of the notebook, for a teacher whose weights have the hash `teacher`."""
         raise NotImplementedError
@@ -694,12 +702,8 @@ class ReleasedCode(Released):
         return [run for arm in [*arms, self.strong(teacher), self.rivals()] for run in arm]
 
     def smoothing(self) -> float:
-        """The label smoothing that pulls logits as far down as distillation from another picture's
-        logits does.
-        """
-        classes = len(self.data().classes)
-        gap = stationary_gap(self.weights.alpha, self.weights.temperature, 1 / classes, classes)
-        return round(matching_smoothing(gap, classes), 4)
+        """The label smoothing that matches another picture's logits at this notebook's weight."""
+        return self.matching_smoothing(self.weights.alpha)
 
 
 def released_students(files: Iterable[str], classes: int) -> dict[str, MobileNetV2]:
