@@ -5,18 +5,23 @@ where there is one.
 import itertools
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from helpers import own_project, papers_table
 from PIL import Image
 
+from kdig import paper
 from kdig.core.data import Split, load_dataset
 from kdig.core.networks import of_level
 from kdig.core.run import Run
 from kdig.core.signals import SignalSettings
 from kdig.core.store import Workspace
 from kdig.core.training import Recipe
+from kdig.paper import papers_settings
+from kdig.study.experiments import Experiment
 
 SHARED = Path(os.environ.get("KDIG_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -83,3 +88,31 @@ def write_tree(root: Path) -> None:
         path = root / part / name / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw.integers(256, size=(8, 8, 3), dtype=np.uint8)).save(path)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Results go into a folder of the test's own."""
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path / "outputs"))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project whose profiles can be edited."""
+    root = own_project(tmp_path / "project")
+    monkeypatch.setenv("KDIG_ROOT", str(root))
+    return root
+
+
+@pytest.fixture
+def standard(tmp_path, monkeypatch):
+    """The table of the paper's settings, in a copy that a test may edit, and CIFAR-10 as data.
+
+    A test that edits the table calls `papers_settings.cache_clear` afterwards.
+    """
+    table = papers_table(tmp_path / "paper")
+    monkeypatch.setattr(paper, "files", lambda package: table.parent)
+    monkeypatch.setattr(Experiment, "data", lambda self: SimpleNamespace(is_cifar10=True))
+    papers_settings.cache_clear()
+    yield table
+    papers_settings.cache_clear()

@@ -12,10 +12,7 @@ from kdig.core.store import Workspace
 from kdig.core.train import prepare, train
 from kdig.study import cost
 
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path / "outputs"))
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture

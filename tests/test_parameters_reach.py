@@ -14,9 +14,8 @@ import pandas as pd
 import pytest
 import torch
 from conftest import write_tree
-from helpers import PRINTED, ROOT, papers_table, real_profile, settings_of
+from helpers import PRINTED, ROOT, real_profile, settings_of
 
-from kdig import paper
 from kdig.core.data import CIFAR10_CLASSES
 from kdig.core.run import Scoring
 from kdig.paper import papers_settings
@@ -289,19 +288,6 @@ def test_the_other_source_is_read_from_its_folder_as_asked(monkeypatch):
     )
     assert found.source() == (Path("/pictures"), 24, "squash")
     assert found.source(16, "crop") == (Path("/pictures"), 16, "crop")
-
-
-@pytest.fixture
-def standard(tmp_path, monkeypatch):
-    """CIFAR-10 as data, and a copy of the table of the paper's settings that lacks nothing."""
-    monkeypatch.setattr(
-        experiments.Experiment, "data", lambda self: SimpleNamespace(is_cifar10=True)
-    )
-    table = papers_table(tmp_path / "paper")
-    monkeypatch.setattr(paper, "files", lambda package: table.parent)
-    papers_settings.cache_clear()
-    yield
-    papers_settings.cache_clear()
 
 
 @pytest.mark.parametrize(("notebook", "name"), AS_PRINTED)

@@ -15,22 +15,11 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from helpers import (
-    MODELS,
-    NOTEBOOKS,
-    ROOT,
-    RUN,
-    bound,
-    edit_profile,
-    own_project,
-    papers_table,
-    real_profile,
-    settings_of,
-)
+from helpers import MODELS, NOTEBOOKS, ROOT, RUN, bound, edit_profile, real_profile, settings_of
 from pydantic import BaseModel
 
 import kdig
-from kdig import KdigError, paper
+from kdig import KdigError
 from kdig.core.data import stratified
 from kdig.core.networks import build, count_parameters
 from kdig.paper import OTHER_SETTINGS, papers_settings
@@ -38,18 +27,7 @@ from kdig.study import experiments, settings
 from kdig.study.experiments import Ablation
 from kdig.study.settings import Nested, Settings, check, free, parameters
 
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path / "outputs"))
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A project whose profiles can be edited."""
-    root = own_project(tmp_path / "project")
-    monkeypatch.setenv("KDIG_ROOT", str(root))
-    return root
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def ablation(**namespace) -> Any:
@@ -587,22 +565,6 @@ def test_methods_set_only_their_own_weights():
     assert plain.teacher is None
     other = ablation(temperature=7.0, alpha=0.9).student_run("student", 3, "def")
     assert plain.key == other.key
-
-
-@pytest.fixture
-def standard(tmp_path, monkeypatch):
-    """The table of the paper's settings, in a copy that a test may edit, and CIFAR-10 as data.
-
-    A test that edits the table calls `papers_settings.cache_clear` afterwards.
-    """
-    table = papers_table(tmp_path / "paper")
-    monkeypatch.setattr(paper, "files", lambda package: table.parent)
-    monkeypatch.setattr(
-        experiments.Experiment, "data", lambda self: SimpleNamespace(is_cifar10=True)
-    )
-    papers_settings.cache_clear()
-    yield table
-    papers_settings.cache_clear()
 
 
 def as_papers(**given):

@@ -6,17 +6,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import PRINTED, edit_profile, own_project, papers_table, settings_of
+from helpers import PRINTED, edit_profile, settings_of
 
-from kdig import KdigError, paper
+from kdig import KdigError
 from kdig.core.networks import build, mobilenet_v2, state_hash, student
 from kdig.core.run import Scoring
 from kdig.core.store import Workspace
 from kdig.core.train import NOT_NORMALISED
 from kdig.core.training import accuracy, predict
-from kdig.paper import OTHER_SETTINGS, papers_settings
+from kdig.paper import OTHER_SETTINGS
 from kdig.paper.released import TEACHERS_MEAN, TEACHERS_STD, load_teacher
-from kdig.study import cost, experiments, teachers
+from kdig.study import cost, teachers
 from kdig.study.reproduce import _reads
 from kdig.study.settings import notebooks, outputs_of
 from kdig.study.tables.signals import given_teacher, teacher_line
@@ -26,16 +26,7 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 SMALL = {"image_size": 8, "test_images": 50, "train_images": 60}
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path / "outputs"))
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    root = own_project(tmp_path / "project")
-    monkeypatch.setenv("KDIG_ROOT", str(root))
-    return root
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def kept(folder, network="s8", classes=10, width=0.25):
@@ -288,19 +279,6 @@ def test_what_notebook_02_says_of_a_teacher(make_run):
         weights="abc", last=TestScore(0.5, 93.0), parameters=490, run=make_run(), seconds=7.2
     )
     assert "trained here, from scratch (2 epochs, 7 s)" in teacher_line(trained, 50)
-
-
-@pytest.fixture
-def standard(tmp_path, monkeypatch):
-    """CIFAR-10 as data, and a table of the paper's settings that lacks nothing."""
-    monkeypatch.setattr(
-        experiments.Experiment, "data", lambda self: SimpleNamespace(is_cifar10=True)
-    )
-    table = papers_table(tmp_path / "paper")
-    monkeypatch.setattr(paper, "files", lambda package: table.parent)
-    papers_settings.cache_clear()
-    yield
-    papers_settings.cache_clear()
 
 
 @pytest.mark.parametrize("notebook", PRINTED)
