@@ -3,6 +3,7 @@ decides it.
 """
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torchvision.transforms import v2
 
 from kdig import KdigError
 from kdig.core.data import Split
+from kdig.core.store import Workspace
 from kdig.measure import corruptions
 
 # mild to severe; each as unlike the one before as the test of monotone damage needs
@@ -173,6 +175,54 @@ def test_answers_by_condition_and_network():
     for condition in answers.values():
         assert condition["half"].tolist() == [True, True, True]
         assert condition["low"].tolist() == [True, False, True]
+
+
+@pytest.fixture
+def three():
+    images = torch.tensor([40, 100, 200], dtype=torch.uint8).view(3, 1, 1, 1).repeat(1, 3, 8, 8)
+    return Split(images, torch.tensor([0, 0, 1]), ("a", "b", "c"))
+
+
+def test_what_a_network_has_answered_is_not_asked_again(three, tmp_path):
+    models, weights = {"half": Brightness(0.5), "low": Brightness(0.3)}, {"half": "h", "low": "l"}
+    loaded = []
+
+    def kept(*conditions):
+        def load(name):
+            loaded.append(name)
+            return models[name]
+
+        return corruptions.kept_answers(weights, load, three, conditions, Workspace(tmp_path))
+
+    none, contrast = ("none", 0.0), ("contrast", 1.0)
+    for conditions, asked in (([none], 2), ([none], 0), ([contrast, none], 2)):
+        loaded.clear()
+        answers, whole = kept(*conditions), corruptions.right_answers(models, three, conditions)
+        assert len(loaded) == asked
+        assert list(answers) == conditions
+        for one in conditions:
+            assert {k: v.tolist() for k, v in answers[one].items()} == {
+                k: v.tolist() for k, v in whole[one].items()
+            }
+
+
+def test_answers_are_those_of_the_images(three, tmp_path):
+    """Fewer images, or the same at another size, are asked anew."""
+    net, workspace = Brightness(0.3), Workspace(tmp_path)
+    smaller = replace(three, images=three.images[:, :, ::2, ::2])
+    for split in (three, three.select(torch.tensor([0, 2])), smaller):
+        kept = corruptions.kept_answers({0: "w"}, lambda _: net, split, [("none", 0.0)], workspace)
+        assert len(kept["none", 0.0][0]) == len(split)
+    assert len(list((tmp_path / "measures").glob("w-answers-*.json"))) == 3
+
+
+def test_answers_that_cannot_be_read_are_one_line(three, tmp_path):
+    workspace = Workspace(tmp_path)
+    corruptions.kept_answers({0: "w"}, lambda _: Brightness(0.3), three, [("none", 0.0)], workspace)
+    (path,) = (tmp_path / "measures").glob("*.json")
+    path.write_text("{")
+    with pytest.raises(KdigError, match="delete it to run again"):
+        corruptions.kept_answers({0: "w"}, lambda _: None, three, [("none", 0.0)], workspace)
 
 
 def test_severities_of_cifar10c_are_the_published_ones():

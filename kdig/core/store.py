@@ -67,6 +67,21 @@ class Measured(BaseModel):
     values: dict[str, float]
 
 
+class Answers(BaseModel):
+    """On which images a network is right, for each condition under which it was asked (in words).
+
+    One bit an image, packed and in base64.
+    """
+
+    weights: str
+    right: dict[str, str]
+
+    def of(self, condition: str, images: int) -> np.ndarray:
+        """bool (images,)."""
+        packed = np.frombuffer(base64.b64decode(self.right[condition]), dtype=np.uint8)
+        return np.unpackbits(packed, count=images).astype(bool)
+
+
 class Result(Record):
     """A finished run with one of its scores."""
 
@@ -253,6 +268,28 @@ class Workspace:
             _write(path, kept)
         return kept.values
 
+    def answers(
+        self,
+        weights: str,
+        split: Split,
+        conditions: Sequence[str],
+        ask: Callable[[Sequence[str]], Sequence[np.ndarray]],
+    ) -> list[np.ndarray]:
+        """Whether the network `weights` is right on each image of `split`, bool (N,), under each of
+        `conditions`.
+
+        `ask` is given those of them that were never asked. Its answers are kept. A condition's name
+        must say all that decides the damage. Raises `KdigError` when the kept file cannot be read.
+        """
+        # the fingerprint says which images, not at which size
+        images = f"{split.fingerprint}-{split.images.shape[-1]}"
+        path = self.folder / "measures" / f"{weights}-answers-{images}.json"
+        kept = _read(path, Answers) or Answers(weights=weights, right={})
+        if new := [name for name in conditions if name not in kept.right]:
+            kept.right |= {name: _packed(right) for name, right in zip(new, ask(new), strict=True)}
+            _write(path, kept)
+        return [kept.of(name, len(split)) for name in conditions]
+
     def save_record(self, record: Record) -> None:
         """Write what is known of a finished training."""
         _write(self._record(record.run), record)
@@ -332,6 +369,10 @@ def unpacked(content: Mapping[str, Any], device: str = "cpu") -> Teacher:
 @functools.lru_cache(maxsize=2)
 def _dataset(name: str, root: Path, image_size: int, cache: Path, download: bool) -> Dataset:
     return load_dataset(name, root, image_size, cache=cache, download=download)
+
+
+def _packed(right: np.ndarray) -> str:
+    return base64.b64encode(np.packbits(right).tobytes()).decode()
 
 
 def _scored(data: Dataset, pool: Split, rest: Tensor | None, scoring: Scoring) -> Split:

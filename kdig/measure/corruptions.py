@@ -9,7 +9,7 @@ they are.
 
 import io
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from torchvision.transforms import v2
 
 from kdig import KdigError
 from kdig.core.data import Split
+from kdig.core.store import Workspace
 from kdig.core.training import predict
 
 Key = TypeVar("Key", bound=Hashable)
@@ -93,12 +94,40 @@ def corrupt(images: Tensor, kind: str, severity: float, seed: int = 0) -> Tensor
     return damaged
 
 
+Condition = tuple[str, float]  # kind of damage and its severity
+
+
+def kept_answers(
+    weights: Mapping[Key, str],
+    load: Callable[[Key], nn.Module],
+    split: Split,
+    conditions: Sequence[Condition],
+    workspace: Workspace,
+) -> dict[Condition, dict[Key, np.ndarray]]:
+    """As `right_answers`, for networks of which each has the hash `weights`. What one of them has
+    answered before is taken from the store of `workspace`, and it is not loaded.
+    """
+    named = {f"{kind} {severity:g}": (kind, severity) for kind, severity in conditions}
+    answers: dict[Condition, dict[Key, np.ndarray]] = {one: {} for one in conditions}
+    for key, network in weights.items():
+
+        def ask(new: Sequence[str], key: Key = key) -> list[np.ndarray]:
+            asked = [named[name] for name in new]
+            given = right_answers({key: load(key)}, split, asked, workspace.device)
+            return [given[one][key] for one in asked]
+
+        kept = workspace.answers(network, split, list(named), ask)
+        for condition, right in zip(named.values(), kept, strict=True):
+            answers[condition][key] = right
+    return answers
+
+
 def right_answers(
     models: Mapping[Key, nn.Module],
     split: Split,
-    conditions: Sequence[tuple[str, float]],
+    conditions: Sequence[Condition],
     device: str = "cpu",
-) -> dict[tuple[str, float], dict[Key, np.ndarray]]:
+) -> dict[Condition, dict[Key, np.ndarray]]:
     """For each (kind, severity): name -> bool (N,), whether the network is right. All networks see
     the same damaged pictures.
 

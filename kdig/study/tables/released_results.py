@@ -11,12 +11,12 @@ from scipy import stats as distributions
 
 from kdig.core.methods import KEYS, LABELS
 from kdig.measure import corruptions, stats
+from kdig.measure.corruptions import Condition
 from kdig.paper import published, recompute
 from kdig.study.outputs import Facts, as_facts
 from kdig.study.tables.monte_carlo import AXIS_END, RUNS, printed_table5
 from kdig.study.tables.shared import Shown, by_key, from_paper, further
 
-Condition = tuple[str, float]  # kind of damage and its severity
 UNDAMAGED: Condition = ("none", 0.0)
 # the severity at which a claim is decided, whatever the lists hold; set before any of them was run
 DECISIVE = {"jpeg": 75.0, "noise": 16.0, "blur": 0.75, "contrast": 0.5}
