@@ -21,6 +21,7 @@ from kdig.core.networks import build, state_hash
 from kdig.core.run import Run, Scoring
 from kdig.core.signals import Teacher
 from kdig.core.training import Epoch
+from kdig.core.unfinished import Unfinished
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -317,6 +318,10 @@ class Workspace:
     def traceback(self, run: Run) -> Path:
         """Where a failure of `run` leaves its traceback, until the run succeeds."""
         return self.folder / "runs" / f"{run.key}.error.txt"
+
+    def unfinished(self, run: Run, stamp: Mapping[str, str]) -> Unfinished:
+        """Where a training of `run` that is killed finds how far it had come."""
+        return Unfinished(self.folder / "cache" / "unfinished" / f"{run.key}.pt", stamp)
 
     def keep(
         self,

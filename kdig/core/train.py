@@ -42,6 +42,7 @@ from kdig.core.signals import (
 )
 from kdig.core.store import EpochScore, Pictures, Record, Result, Score, Workspace, encoded, joined
 from kdig.core.training import Epoch, accuracy, fit, predict
+from kdig.core.unfinished import Unfinished
 
 # added to a teacher's seed
 _TEACHERS = 2**31
@@ -230,6 +231,9 @@ def _train(
     run: Run, workspace: Workspace, scoring: Scoring, threads: int, epochs_shown: bool
 ) -> Result:
     start, made = time.monotonic(), environment(workspace.device, threads)
+    # what gives the same bits
+    same = {name: value for name, value in made.items() if name not in ("git", "lock")}
+    unfinished = workspace.unfinished(run, same | {"scored every": str(scoring.every)})
     # the seed covers initial weights and the teacher's dropout, whatever this process has drawn
     with whole_process(threads):
         pictures = workspace.pictures(run, scoring)
@@ -238,10 +242,17 @@ def _train(
         net = net.to(workspace.device).to(memory_format=torch.channels_last)
         mean, std = (data.mean, data.std) if run.recipe.normalise else NOT_NORMALISED
         model = with_normalisation(net, mean, std)
-        history = _fitted(run, model, net, workspace, pictures, scoring.every, epochs_shown)
+        history = _fitted(
+            run, model, net, workspace, pictures, scoring.every, epochs_shown, unfinished
+        )
         predicted = predict(model, scored, device=workspace.device).argmax(1)
-    record = as_record(run, history, net, data, time.monotonic() - start, made)
-    return keep_trained(record, history, scoring, predicted, net, (mean, std), workspace)
+    if unfinished.epochs:
+        made = made | {"went on after epoch": str(unfinished.epochs)}
+    seconds = time.monotonic() - start + unfinished.seconds
+    record = as_record(run, history, net, data, seconds, made)
+    result = keep_trained(record, history, scoring, predicted, net, (mean, std), workspace)
+    unfinished.remove()
+    return result
 
 
 def keep_trained(
@@ -282,6 +293,7 @@ def _fitted(
     pictures: Pictures,
     every: int,
     epochs_shown: bool,
+    unfinished: Unfinished,
 ) -> list[Epoch]:
     """Train `model`, which holds `net`, in place; its history."""
     progress = Progress(str(run), run.recipe.epochs) if epochs_shown else None
@@ -296,6 +308,7 @@ def _fitted(
             every=every,
             name=str(run),
             on_epoch=lambda epoch: progress.advance() if progress else None,
+            unfinished=unfinished,
         )
 
 

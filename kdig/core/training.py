@@ -17,6 +17,7 @@ from kdig.core.dataset import IGDataset
 from kdig.core.losses import DistillationLoss, attention_map
 from kdig.core.networks import AttentionTap, full_precision
 from kdig.core.signals import Signals
+from kdig.core.unfinished import Stateful, Unfinished
 
 
 class Recipe(BaseModel):
@@ -63,10 +64,12 @@ def fit(
     every: int = 1,
     name: str = "run",
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    unfinished: Unfinished | None = None,
 ) -> list[Epoch]:
     """Train `model` in place and return its history.
 
     `test` is scored every `every` epochs and after the last one, and never used to choose anything.
+    A training that is killed goes on from the file of `unfinished`, to the same result.
 
     Raises `KdigError` with run, epoch and step at the first loss that is not finite.
 
@@ -82,8 +85,11 @@ def fit(
     batches = math.ceil(len(dataset) / recipe.batch_size)
     optimizer = make_optimizer(model, recipe)
     schedule = make_schedule(optimizer, recipe, recipe.epochs * batches)
-    history = []
-    for epoch in range(1, recipe.epochs + 1):
+    parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    history = [Epoch(**row) for row in unfinished.restore(parts)] if unfinished else []
+    for row in history:
+        on_epoch(row)
+    for epoch in range(len(history) + 1, recipe.epochs + 1):
         start = time.monotonic()
         losses, correct = _train_epoch(
             model, dataset, loss, recipe, optimizer, schedule, attention, epoch
@@ -99,6 +105,8 @@ def fit(
             score_row(row, model, test, dataset.device)
         row.seconds = time.monotonic() - start
         history.append(row)
+        if unfinished:
+            unfinished.keep(parts, [epoch.model_dump() for epoch in history])
         on_epoch(row)
     return history
 
