@@ -693,7 +693,7 @@ class TestSearch:
 
     def test_cells_that_are_not_printed_follow_from_the_whole(self):
         s10 = search.printed_s10()
-        table, facts = search.all_45(s10, 0.4)
+        table, facts = search.all_45(s10, 0.4, 72)
         n, mean = table.set_index("cells").n, table.set_index("cells")["mean"]
         assert n["20 not printed"] == 20
         assert 25 * mean["25 printed"] + 20 * mean["20 not printed"] == pytest.approx(
@@ -703,6 +703,7 @@ class TestSearch:
         assert fact["value"] == pytest.approx(
             by_name(facts)["grid_kd_45_max"]["value"] - mean["all 45 (stored)"]
         )
+        assert by_name(search.all_45(s10, 0.4, 3)[1])["grid_kd_45_best_run"]["p"] != fact["p"]
 
     def test_numbers_that_stand_in_two_places(self):
         table, facts = search.same_numbers({"KD": 92.0, "KD & IG": 92.58, "KD & IG & AT": 93.0})

@@ -395,11 +395,11 @@ def _among_equal(printed: pd.Series, equal: pd.DataFrame, wider: pd.DataFrame) -
     }
 
 
-def all_45(s10: pd.DataFrame, sd: float) -> Shown:
+def all_45(s10: pd.DataFrame, sd: float, freedom: int) -> Shown:
     """The KD search: cells printed in Table S10, those that are not, and each printed alpha.
 
     The released notebook stores number, mean, standard deviation and maximum of all 45 cells. `sd`
-    is that of one run.
+    is that of one run, found with `freedom` degrees of freedom.
     """
     whole = published("kd_search_summary_notebook").set_index("statistic").accuracy
     known = (int(whole["count"]), whole["mean"], whole["std"])
@@ -416,14 +416,15 @@ def all_45(s10: pd.DataFrame, sd: float) -> Shown:
     table = pd.DataFrame(rows, columns=["cells", "n", "mean", "sd"])
     low = s10.accuracy[s10.alpha.between(0.01, 0.05)].mean() - mean
     about = facts_of({"kd_45_max": whole["max"], "low_alpha_over_rest": low}, "grid")
-    return table, about + _best_of_45(whole["max"] - whole["mean"], sd)
+    return table, about + _best_of_45(whole["max"] - whole["mean"], sd, freedom)
 
 
-def _best_of_45(above: float, sd: float) -> Facts:
+def _best_of_45(above: float, sd: float, freedom: int) -> Facts:
     """The highest of all 45 cells among equal ones."""
     facts: Facts = []
     for reading, best_of in READINGS.items():
-        equal = stats.spread(stats.equal_cells(45, sd, best_of)).max_minus_mean
+        cells = stats.equal_cells(45, sd, best_of, DRAWS, freedom=freedom)
+        equal = stats.spread(cells).max_minus_mean
         p = stats.upper_p(equal, above)
         name = f"grid_kd_45_best_{_READING[reading]}"
         facts.append({"fact": name, "value": above, "n": 45, "p": p})
