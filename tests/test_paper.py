@@ -225,12 +225,16 @@ def test_published_tables_can_be_read():
     assert published("table4_ablation").set_index("method").loc["KD & IG", "acc_max"] == 92.58
 
 
-def test_every_table_and_figure_of_the_paper_is_accounted_for():
+def test_every_table_figure_and_equation_of_the_paper_is_accounted_for():
     items = [f"Table {i}" for i in range(1, 7)] + [f"Figure {i}" for i in range(1, 7)]
     items += [f"Table S{i}" for i in range(1, 16)] + [f"Figure S{i}" for i in range(1, 7)]
+    items += [f"Eq. {i}" for i in range(1, 7)] + [f"Pseudocode 1.3.{i}" for i in range(1, 4)]
     table = published("coverage")
     assert sorted(table["item"]) == sorted(items)
     assert table.notna().all().all()
+    for name, equations in table[table.item.str.startswith("Eq.")].groupby("notebook").item:
+        source = (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+        assert all(item in source for item in equations)
 
 
 def test_report_stands_alone_and_escapes_its_texts(tmp_path, monkeypatch):
