@@ -1,19 +1,28 @@
-"""The tables of `02_teacher_and_signals`: Tables S5 and S6, and what the exponent of a map does."""
+"""The tables of `02_teacher_and_signals`: Tables S5 and S6, and what the exponent of a map does;
+and Figure 2.
+"""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
+import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
+from kdig.core import augment
 from kdig.core.networks import (
     LEVELS,
+    NETWORKS,
     build,
     count_layers,
     count_parameters,
     of_level,
     output_features,
 )
+from kdig.core.signals import SignalSettings, Teacher
 from kdig.core.store import Result
+from kdig.measure import drawing
 from kdig.paper import published
 from kdig.study.outputs import as_facts
 from kdig.study.tables.shared import Shown, facts_of
@@ -131,3 +140,43 @@ def exponents(above: Mapping[str, Tensor]) -> pd.DataFrame:
         row = {"exponent": name, "median_share": 100 * share.median().item()}
         rows.append(row | {"pictures_below_1": 100 * (share < 0.01).float().mean().item()})
     return pd.DataFrame(rows)
+
+
+def method_in_one_drawing(
+    teacher: Teacher,
+    images: Tensor,
+    labels: Tensor,
+    classes: Sequence[str],
+    settings: SignalSettings,
+    seed: int,
+    temperature: float = 2.5,
+) -> Figure:
+    """Figure 2 with the one of `images` (N, 3, H, W), in [0, 1], on which the teacher hesitates
+    most, and a student of level 2 that is not trained yet.
+    """
+    tap = NETWORKS["s2"].tap
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        student = Teacher(build("s2", len(classes)), [0.0] * 3, [1.0] * 3, teacher.device)
+    answers = teacher.model(images).detach().div(temperature).softmax(1)
+    one = answers.amax(1).argmin()[None]
+    image, maps = images[one].cpu(), teacher.explain(images[one], labels[one], settings).cpu()
+    plain = torch.ones(1)
+    return drawing.method(
+        image[0],
+        augment.normalise_map(maps, plain)[0],
+        augment.overlay(image, maps, plain)[0],
+        _answer(teacher, images[one], tap),
+        _answer(student, images[one], tap),
+        classes,
+        int(labels[one]),
+        temperature,
+    )
+
+
+def _answer(network: Teacher, image: Tensor, tap: str) -> drawing.Answer:
+    said = network.observe(image, tap)
+    assert said.logits is not None
+    assert said.attention is not None
+    side = math.isqrt(said.attention.shape[1])
+    return drawing.Answer(said.logits[0].detach().cpu(), said.attention[0].view(side, side).cpu())
