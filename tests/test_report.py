@@ -190,13 +190,13 @@ def test_open_claims_say_what_would_decide_them(decided):
 
 def test_numbers_say_where_they_come_from(decided):
     by_name = {claim["id"]: wording.sources_of(claim) for claim in decided}
-    assert by_name["S9-line-layers"] == ["printed"]
-    assert by_name["sel-kd_ig"] == ["released"]
-    assert by_name["T4-student-mean"] == ["run-here"]
-    assert by_name["abstract-edge"] == []
+    assert by_name["S9-line-layers"] == ("printed",)
+    assert by_name["sel-kd_ig"] == ("released",)
+    assert by_name["T4-student-mean"] == ("run-here",)
+    assert by_name["abstract-edge"] == ()
     assert {source for sources in by_name.values() for source in sources} == set(wording.MARKS)
-    assert wording.sources("06_widths") == ["printed"]
-    assert wording.sources("06_widths_ours") == ["run-here"]
+    assert wording.sources("06_widths") == ("printed",)
+    assert wording.sources("06_widths_ours") == ("run-here",)
 
 
 def test_headlines_are_the_abstract_and_find_their_facts(decided):

@@ -136,9 +136,10 @@ def test_address_of_a_claim_opens_it(report, open_page, claim, width):
 
 def test_address_of_a_claim_shows_it_behind_a_filter(report, open_page):
     page = open_page(f"{report}#verdict=selected")
-    assert not page.locator("#claim-S9-line-layers").is_visible()
-    page.evaluate("location.hash = 'claim-S9-line-layers'")
-    page.locator("#claim-S9-line-layers .inside").wait_for(state="visible")
+    assert not page.locator("#claim-T4-kd-mean").is_visible()
+    page.evaluate("location.hash = 'claim-T4-kd-mean'")
+    page.locator("#claim-T4-kd-mean .inside").wait_for(state="visible")
+    assert 0 <= page.locator("#claim-T4-kd-mean").bounding_box()["y"] < 450
 
 
 def test_opened_claim_shows_its_figure(report, open_page):

@@ -136,7 +136,7 @@ def _table(path: Path) -> Row:
         "heads": [(column, wording.head(column)) for column in table.columns],
         "rows": [
             [(_cell(value), is_number) for value, is_number in zip(row, numeric)]
-            for row in table.itertuples(index=False)
+            for row in table.astype(object).to_numpy().tolist()
         ],
     }
 
@@ -147,22 +147,16 @@ def _cell(value: Any) -> str:
     return "" if pd.isna(value) else wording.number(float(value))
 
 
-# widths, in pixels, of a figure beside a headline and in a card: twice what a page shows
-_SMALL, _MIDDLE = 280, 900
-
-
 def figures(folder: Path) -> list[Row]:
     return [_figure(path) for path in sorted((folder / "figures").glob("*.png"))]
 
 
 def _figure(path: Path) -> Row:
-    whole = path.read_bytes()
     return {
         "name": path.stem,
         "caption": read_caption(path),
-        "source": _as_source(whole),
-        "small": _as_source(_narrow(whole, _SMALL)),
-        "middle": _as_source(_narrow(whole, _MIDDLE)),
+        "source": _as_source(path.read_bytes()),
+        "path": path,
     }
 
 
@@ -170,13 +164,13 @@ def _as_source(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def _narrow(png: bytes, width: int) -> bytes:
-    """A picture at most `width` pixels wide, in few colours."""
-    image = Image.open(io.BytesIO(png)).convert("RGB")
+def narrow(figure: Row, width: int) -> str:
+    """A figure at most `width` pixels wide, in few colours, as the address of an image."""
+    image = Image.open(figure["path"]).convert("RGB")
     image.thumbnail((width, width), Image.Resampling.LANCZOS)
     small = io.BytesIO()
-    image.quantize(64).save(small, "PNG", optimize=True)
-    return small.getvalue()
+    image.quantize(64).save(small, "PNG")
+    return _as_source(small.getvalue())
 
 
 def environments(folder: Path) -> list[Row]:

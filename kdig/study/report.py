@@ -13,7 +13,7 @@ from kdig import __version__
 from kdig.core.files import atomic_write
 from kdig.paper import VERDICTS, claims, counted, decide, findings, published
 from kdig.study import wording
-from kdig.study.exhibits import Books, Row, environments, figures, tables
+from kdig.study.exhibits import Books, Row, environments, figures, narrow, tables
 from kdig.study.outputs import FACT, Outputs
 from kdig.study.settings import outputs_of
 
@@ -232,7 +232,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"wording": wording, "strip": _strip}
+    environment.globals |= {"wording": wording, "strip": _strip, "narrow": narrow}
     return environment.get_template("report.html.j2")
 
 

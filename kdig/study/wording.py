@@ -40,7 +40,10 @@ TERMS = {
     "interval": "the values that fit the numbers; a 95 % interval misses the true one 1 in 20 times",
     "prediction interval": "the values that one more run, or one more network, is expected to have",
     "n": "how many runs, or images, a number rests on",
-    "p": "how often chance alone gives a difference this large; Holm, Dunnett: several at once",
+    "p": "how often chance alone would give a difference this large",
+    "Welch, F, Newcombe": "names of tests; docs/statistics.md says what each asks",
+    "Holm, Dunnett": "tests for several comparisons at once, so that one is not found by luck",
+    "factorial": "all combinations of KD, IG and AT, judged together",
     "compression (x)": "the teacher's number of parameters over the student's",
     "Monte Carlo": "runs that each train on another random part of the images",
     "balanced accuracy": "the mean of the accuracies of the classes, so that each counts alike",
@@ -269,20 +272,21 @@ def command(claim: Claim, profile: str) -> str:
     return f"python -m kdig --profile {at}{place} --only {claim['notebook']}"
 
 
-def sources(shown: str) -> list[str]:
+@functools.cache
+def sources(shown: str) -> tuple[str, ...]:
     """Where the numbers of a table or figure come from (keys of `MARKS`)."""
     rows = _table("sources").itertuples()
     listed = (row.sources for row in rows if fnmatch.fnmatchcase(shown, str(row.shown)))
-    return str(next(listed, "run-here")).split()
+    return tuple(str(next(listed, "run-here")).split())
 
 
-def sources_of(claim: Claim) -> list[str]:
+def sources_of(claim: Claim) -> tuple[str, ...]:
     """Where our number of a claim comes from; empty when there is none."""
     if pd.isna(claim["fact_value"]):
-        return []
+        return ()
     if claim["kind"] in ("result", "timing"):
-        return ["run-here"]
-    return sources(claim["item"]) if claim["item"] else [_BARE.get(claim["kind"], "released")]
+        return ("run-here",)
+    return sources(claim["item"]) if claim["item"] else (_BARE.get(claim["kind"], "released"),)
 
 
 def words(claim: Claim) -> str:
@@ -296,9 +300,10 @@ _SEARCHED = {"ms": "latency inference time speed", "points": "difference gain", 
 _BARE = {"paper": "printed"}
 
 
+@functools.cache
 def head(column: str) -> str:
     """A table's column in words: `p_paired_holm` is `p, paired t, Holm`."""
-    words = dict(_table("heads").itertuples(index=False))
+    words = dict(zip(_table("heads").name, _table("heads").words))
     text = words.get(column)
     if text is None:
         text = " ".join(words.get(part, part) for part in str(column).split("_"))
