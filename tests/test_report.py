@@ -152,7 +152,7 @@ def test_every_claim_is_asked_in_sentences(decided):
         for sentence in said:
             assert sentence.startswith(("We ", "It would ", "Nothing has "))
             assert sentence.endswith(".")
-            assert not re.search(r"\bnan\b|None|_", sentence.replace(claim["statement"], ""))
+            assert not re.search(r"\bnan\b|None|_|  | \.", sentence.replace(claim["statement"], ""))
 
 
 def test_the_paper_states_no_p_that_it_does_not_print(decided):
@@ -160,10 +160,11 @@ def test_the_paper_states_no_p_that_it_does_not_print(decided):
     assert len(printed) > 40
     for claim in decided:
         if claim["unit"] == "p":
-            own_test = claim["rule"] != "equal"
+            own_test = claim["rule"] not in ("equal", "interval")
             assert (printed[claim["id"]] == "") == own_test, claim["id"]
             assert bool(wording.needed(claim)) == own_test
     assert printed["ahead-2"] == ""
+    assert printed["LR-r-p"] == "p = 0.41"
 
 
 def test_a_direction_alone_is_no_printed_number(decided):
@@ -172,6 +173,8 @@ def test_a_direction_alone_is_no_printed_number(decided):
         assert wording.stated(by_name[name]) == ""
         assert wording.needed(by_name[name]) == "above 0 points"
     assert wording.stated(by_name["T5-kd_ig-welch"]) == "1.24 points"
+    assert wording.needed(by_name["IN-student-above"]) == "above 0 points"
+    assert not [c for c in decided if c["rule"] == "within" and wording.stated(c) == "0 points"]
 
 
 def test_open_claims_say_what_would_decide_them(decided):
@@ -226,7 +229,7 @@ def test_every_verdict_has_a_sign_and_a_meaning():
         (91.184, "%", "91.18 %"), (-2.14871, "points", "−2.15 points"), (0.0042, "points", "0.0042 points"),
         (15.4351, "ms", "15.44 ms"), (11.0236, "x", "11.02x"), (2236682.0, "parameters", "2,236,682 parameters"),
         (2017.0, "year", "2017"), (5e-26, "p", "p < 0.0001"), (0.035, "p", "p = 0.035"), (-0.114, "r", "r = −0.114"),
-        (float("nan"), "%", ""),
+        (float("nan"), "%", ""), (1.0, "families", "1 family"), (0.0045, "", "0.0045"),
     ],
 )  # fmt: skip
 def test_numbers_have_their_units(value, unit, said):

@@ -130,7 +130,7 @@ def _cards(listed: list[Row], facts: pd.DataFrame, drawn: dict[str, Row]) -> lis
             "found": wording.filled(row["found"], measured) if row["found"] else "",
             "number": _claim(known[row["finding"]], row["claim"]),
             "figure": drawn.get(row["figure"]),
-            "deciding": _deciding(known[row["finding"]]["of"]),
+            "deciding": _deciding(known[row["finding"]]["of"], row["claim"]),
         }
         for row in wording.headlines().to_dict("records")
         if row["finding"] in known
@@ -141,14 +141,14 @@ def _claim(finding: Row, name: str) -> Row:
     return next(claim for claim in finding["claims"] if claim["id"] == name)
 
 
-def _deciding(rows: pd.DataFrame) -> list[Row]:
-    """The claim that decides each reading of a finding: the one that speaks most against it."""
-    return [
-        part.assign(rank=part.verdict.map(VERDICTS.index))
-        .sort_values("rank", kind="stable")
-        .to_dict("records")[0]
-        for _, part in rows.groupby("reading", sort=False)
-    ]
+def _deciding(rows: pd.DataFrame, first: str) -> list[Row]:
+    """The claim that decides each reading of a finding: the one that speaks most against it, and
+    of equals the one named `first`.
+    """
+    ranked = rows.assign(rank=rows.verdict.map(VERDICTS.index), other=rows.id != first)
+    chosen = ranked.sort_values(["rank", "other"], kind="stable").drop_duplicates("reading")
+    deciding: list[Row] = chosen.sort_index().to_dict("records")
+    return deciding
 
 
 def _opened(decided: pd.DataFrame, profile: str) -> list[Row]:
@@ -238,7 +238,7 @@ def _template() -> jinja2.Template:
 
 def _strip(claim: Row) -> Row | None:
     """Places, in percent of its width, of a small drawing: our number with its interval, the
-    paper's number, and the value without an effect; None where there is nothing to draw.
+    paper's number, and the value that the interval must pass; None where there is nothing to draw.
     """
     ours = {name: claim[f"fact_{name}"] for name in ("value", "low", "high")}
     drawn = claim["rule"] in ("interval", "effect", "within") and claim["unit"] != "p"

@@ -62,6 +62,12 @@ _ASKED = {
 }
 
 _UNITS = {"%": " %", "x": "x", "year": ""}
+_SINGULAR = {
+    "families": "family",
+    **{f"{unit}s": unit for unit in ("level", "network", "run", "table", "article", "picture")},
+}
+# rules of tests that are ours: the paper prints no p for them
+_OWN_TESTS = ("significant", "not_significant", "beyond_chance", "not_rejected")
 
 
 @functools.cache
@@ -94,7 +100,10 @@ def with_unit(value: float, unit: str) -> str:
     if unit == "p":
         return p_value(value)
     value = _rounded(value, unit)
-    return f"r = {number(value)}" if unit == "r" else number(value) + _UNITS.get(unit, f" {unit}")
+    if unit == "r":
+        return f"r = {number(value)}"
+    named = _SINGULAR.get(unit, unit) if value == 1 else unit
+    return (number(value) + _UNITS.get(unit, f" {named}")).rstrip()
 
 
 def _rounded(value: float, unit: str) -> float:
@@ -108,8 +117,8 @@ def stated(claim: Claim) -> str:
 
     A test of our own has no p that the paper prints, and a claim about a direction no size.
     """
-    ours = claim["unit"] == "p" and claim["rule"] != "equal"
-    size = claim["rule"] in ("at_least", "at_most") and claim["value"] == 0
+    ours = claim["rule"] in _OWN_TESTS
+    size = claim["rule"] in ("at_least", "at_most", "within") and claim["value"] == 0
     if claim["rule"] == "effect":
         # the smallest effect of interest stands in for a size that is not printed
         size = abs(claim["value"] - claim["null"]) in (0, claim["smallest"])
@@ -120,12 +129,14 @@ def needed(claim: Claim) -> str:
     """What a number must be for a claim that prints none: `p < 0.05`, `above 0 points`."""
     if stated(claim) or not claim["rule"]:
         return ""
-    if claim["unit"] == "p":
+    if claim["rule"] in _OWN_TESTS:
         below = claim["rule"] in ("significant", "beyond_chance")
         return f"p {'<' if below else '≥'} {number(claim['tolerance'])}"
     if claim["rule"] == "effect":
         return f"{claim['direction']} {with_unit(claim['null'], claim['unit'])}"
-    return f"{claim['rule'].replace('_', ' ')} {with_unit(claim['value'], claim['unit'])}"
+    if claim["rule"] == "within":
+        return f"within {number(claim['smallest'])} of {with_unit(claim['value'], claim['unit'])}"
+    return _limit(claim)
 
 
 def asked(claim: Claim) -> str:
@@ -146,9 +157,17 @@ def _near(claim: Claim) -> str:
 
 
 def _bound(claim: Claim) -> str:
-    sign = -1 if claim["rule"] == "at_least" else 1
-    limit = with_unit(claim["value"] + sign * claim["tolerance"], claim["unit"])
-    return f"It would hold if our number were {claim['rule'].replace('_', ' ')} {limit}."
+    return f"It would hold if our number were {_limit(claim)}."
+
+
+def _limit(claim: Claim) -> str:
+    """A bound; a tolerance below zero stands for one that must be passed."""
+    side, value = claim["rule"], claim["value"]
+    if claim["tolerance"] < 0:
+        side = {"at_least": "above", "at_most": "below"}[side]
+    else:
+        value += claim["tolerance"] * (1 if side == "at_most" else -1)
+    return f"{side.replace('_', ' ')} {with_unit(value, claim['unit'])}"
 
 
 def _inside(claim: Claim) -> str:
@@ -162,10 +181,10 @@ def _effect(claim: Claim) -> str:
     null = with_unit(claim["null"], claim["unit"])
     short = with_unit(claim["null"] + sign * claim["smallest"], claim["unit"])
     opposite = "below" if sign > 0 else "above"
+    level = "" if pd.isna(claim["fact_p"]) else f", with p below {number(claim['tolerance'])}"
     return (
-        f"It would hold if the whole interval lay {claim['direction']} {null}, with p below"
-        f" {number(claim['tolerance'])} where there is a p. It would not hold if the whole"
-        f" interval lay {opposite} {short}. Otherwise it stays open."
+        f"It would hold if the whole interval lay {claim['direction']} {null}{level}. It would not"
+        f" hold if the whole interval lay {opposite} {short}. Otherwise it stays open."
     )
 
 
@@ -213,7 +232,7 @@ def found(claim: Claim) -> str:
 
 def measured(claim: Claim) -> str:
     """Our number that decides a claim, with its unit; empty when there is none."""
-    value = claim["fact_p"] if claim["unit"] == "p" else claim["fact_value"]
+    value = claim["fact_p"] if claim["rule"] in _OWN_TESTS else claim["fact_value"]
     return with_unit(value, claim["unit"])
 
 
@@ -244,7 +263,7 @@ def why_open(claim: Claim) -> str:
 # what a claim that is open needs, in the order of effort
 NEEDS = {
     "profile": "a notebook of this profile that has not run yet, or a file that it takes",
-    "paper": "CIFAR-10 and the paper's settings: weeks of training on two cores, days on a GPU",
+    "paper": "CIFAR-10 and the paper's settings; a run says how long it takes before it starts",
     "device": "a device like the paper's, for times",
     "more": "more runs: the authors' numbers allow both answers",
     "nothing": "something that is not in this package; each claim says what",
