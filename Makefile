@@ -38,7 +38,7 @@ reference: reproduce
 		if [ -e outputs/$(PROFILE)/$$part ]; then cp -r outputs/$(PROFILE)/$$part $(REFERENCE); fi; \
 	done
 	rm $(REFERENCE)/executed/*.html
-	sed -E 's|executed/([0-9a-z_]+)\.html(#cell-id=[^"]*)?|executed/\1.ipynb|g' outputs/$(PROFILE)/report.html > $(REFERENCE)/report.html
+	$(PATHED) python -m kdig.study.report $(PROFILE) $(REFERENCE)
 
 test: setup
 	$(PATHED) ruff check kdig tests notebooks benchmarks

@@ -4,6 +4,7 @@ where there is one.
 
 import itertools
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from helpers import own_project, papers_table
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
 from kdig import paper
 from kdig.core.data import Split, load_dataset
@@ -116,3 +118,42 @@ def standard(tmp_path, monkeypatch):
     papers_settings.cache_clear()
     yield table
     papers_settings.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """The system's browser without a window; a test that needs it is skipped where there is none.
+
+    For one file of tests: its event loop would be in the way of others.
+    """
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip(f"no browser on PATH: none of {', '.join(names)}")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium):
+    """Opens an address at a width, without a connection.
+
+    `page.asked` holds the addresses that the page asked for.
+    """
+    contexts = []
+
+    def opened(address: str, width: int = 1280):
+        contexts.append(
+            chromium.new_context(viewport={"width": width, "height": 900}, offline=True)
+        )
+        page = contexts[-1].new_page()
+        page.asked = []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.goto(address)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()

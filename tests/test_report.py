@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 
 from kdig import KdigError
-from kdig.paper import claims
+from kdig.paper import VERDICTS, claims, decide, findings
+from kdig.study import wording
+from kdig.study.exhibits import written_by
 from kdig.study.outputs import Outputs
-from kdig.study.report import build_report, chance_line, written_by
+from kdig.study.report import build_report, chance_line
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -106,17 +108,143 @@ def test_run_record_that_cannot_be_read_is_named(tmp_path, content):
         build_report(outputs, "demo")
 
 
+def claim_on(page, name):
+    """What a page says of a claim."""
+    return re.search(rf'<details class="claim" id="claim-{name}".*?</details>', page, re.DOTALL)[0]
+
+
 def test_links_lead_to_what_is_there(tmp_path):
     outputs = profile_folder(tmp_path)
+    (tmp_path / "executed" / "04_ablation.html").write_text("")
     page = build_report(outputs, "demo").read_text()
-    row = re.search(r"\(T4-student-mean\).*?</details>", page, re.DOTALL).group()
-    assert re.findall(r'href="([^"]*#[^"]*)"', row) == [
+    assert re.findall(r'href="([^"]*)"', claim_on(page, "T4-student-mean")) == [
+        "executed/04_ablation.html",
+        "#claim-T4-student-mean",
         "#table-04_table4",
         "executed/04_ablation.html#cell-id=table4",
     ]
     assert 'id="table-04_table4"' in page
-    other = re.search(r"\(T4-kd-mean\).*?</details>", page, re.DOTALL).group()
-    assert "shown in" not in other, "nothing was measured for this claim"
+    assert "Shown in" not in claim_on(page, "T4-kd-mean"), "nothing was measured for this claim"
+
+
+def test_links_lead_to_notebooks_where_no_html_lies_beside_the_page(tmp_path):
+    outputs = profile_folder(tmp_path / "demo")
+    (tmp_path / "demo" / "executed" / "04_ablation.html").write_text("")
+    (tmp_path / "copy").mkdir()
+    page = build_report(outputs, "demo", tmp_path / "copy").read_text()
+    assert "executed/04_ablation.ipynb" in claim_on(page, "T4-student-mean")
+    assert "executed/04_ablation.html" not in page
+
+
+@pytest.fixture(scope="module")
+def decided():
+    """Every claim as the report words it, from the facts of a run on real images."""
+    facts = reference()
+    measured = facts.set_index("fact")[["value", "low", "high", "interval", "n", "p"]]
+    table = decide(claims(), facts).join(measured.add_prefix("fact_"), on="fact")
+    return table.to_dict("records")
+
+
+def test_every_claim_is_asked_in_sentences(decided):
+    for claim in decided:
+        said = [wording.asked(claim), wording.found(claim)]
+        said += [wording.holds_if(claim)] if claim["rule"] else []
+        for sentence in said:
+            assert sentence.startswith(("We ", "It would ", "Nothing has "))
+            assert sentence.endswith(".")
+            assert not re.search(r"\bnan\b|None|_|  | \.", sentence.replace(claim["statement"], ""))
+
+
+def test_the_paper_states_no_p_that_it_does_not_print(decided):
+    printed = {claim["id"]: wording.stated(claim) for claim in decided if claim["unit"] == "p"}
+    assert len(printed) > 40
+    for claim in decided:
+        if claim["unit"] == "p":
+            own_test = claim["rule"] not in ("equal", "interval")
+            assert (printed[claim["id"]] == "") == own_test, claim["id"]
+            assert bool(wording.needed(claim)) == own_test
+    assert printed["ahead-2"] == ""
+    assert printed["LR-r-p"] == "p = 0.41"
+
+
+def test_a_direction_alone_is_no_printed_number(decided):
+    by_name = {claim["id"]: claim for claim in decided}
+    for name in ("MC-kd_ig-over-kd", "IG-effect", "AT-complements-effect"):
+        assert wording.stated(by_name[name]) == ""
+        assert wording.needed(by_name[name]) == "above 0 points"
+    assert wording.stated(by_name["T5-kd_ig-welch"]) == "1.24 points"
+    assert wording.needed(by_name["IN-student-above"]) == "above 0 points"
+    assert not [c for c in decided if c["rule"] == "within" and wording.stated(c) == "0 points"]
+
+
+def test_open_claims_say_what_would_decide_them(decided):
+    books = {path.stem for path in NOTEBOOKS.glob("*.ipynb")}
+    for claim in decided:
+        opened = claim["verdict"] in ("not run", "undecided")
+        command = wording.command(claim, "lite")
+        assert bool(wording.need(claim)) == opened
+        assert opened or not command
+        assert not command or command.split()[-1] in books
+        if claim["verdict"] == "not run":
+            assert command or wording.why_open(claim), claim["id"]
+    assert wording.need({**decided[0], "verdict": "not run"}) == "profile"
+    assert "--profile lite" in wording.command({**decided[0], "verdict": "not run"}, "lite")
+
+
+def test_numbers_say_where_they_come_from(decided):
+    by_name = {claim["id"]: wording.sources_of(claim) for claim in decided}
+    assert by_name["S9-line-layers"] == ("printed",)
+    assert by_name["sel-kd_ig"] == ("released",)
+    assert by_name["T4-student-mean"] == ("run-here",)
+    assert by_name["abstract-edge"] == ()
+    assert {source for sources in by_name.values() for source in sources} == set(wording.MARKS)
+    assert wording.sources("06_widths") == ("printed",)
+    assert wording.sources("06_widths_ours") == ("run-here",)
+
+
+def test_headlines_are_the_abstract_and_find_their_facts(decided):
+    central = findings(pd.DataFrame(decided)).query("central == 'abstract'").finding
+    heads = wording.headlines()
+    assert set(heads.finding) == set(central)
+    assert (heads.found != "").sum() == 8
+    facts = {fact["fact"]: fact for fact in reference().to_dict("records")}
+    owners = {claim["id"]: claim["finding"] for claim in decided}
+    for row in heads.itertuples():
+        assert owners[row.claim] == row.finding
+        said = wording.filled(row.found, facts)
+        assert "nan" not in said
+        assert "not measured" not in said
+    assert "not measured" in wording.filled(heads.found[0], {})
+    assert wording.filled("{a[value]:.1f} to CIFAR-10", {"a": {"value": -1}}) == "−1.0 to CIFAR-10"
+
+
+def test_every_verdict_has_a_sign_and_a_meaning():
+    assert set(wording.MEANINGS) == set(VERDICTS)
+    assert len({sign for sign, _ in wording.MEANINGS.values()}) == len(VERDICTS)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "said"),
+    [
+        (91.184, "%", "91.18 %"), (-2.14871, "points", "−2.15 points"), (0.0042, "points", "0.0042 points"),
+        (15.4351, "ms", "15.44 ms"), (11.0236, "x", "11.02x"), (2236682.0, "parameters", "2,236,682 parameters"),
+        (2017.0, "year", "2017"), (5e-26, "p", "p < 0.0001"), (0.035, "p", "p = 0.035"), (-0.114, "r", "r = −0.114"),
+        (float("nan"), "%", ""), (1.0, "families", "1 family"), (0.0045, "", "0.0045"),
+    ],
+)  # fmt: skip
+def test_numbers_have_their_units(value, unit, said):
+    assert wording.with_unit(value, unit) == said
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("p_paired_holm", "p, paired t, Holm"), ("low_to_map", "Lower end to map"), ("teacher_ms", "Teacher (ms)"),
+        ("paper_mean", "Mean, printed"), ("kd_ig", "KD & IG"), ("T", "T"), ("cells met", "Cells met"),
+    ],
+)  # fmt: skip
+def test_heads_of_tables_are_words(column, words):
+    assert wording.head(column) == words
 
 
 def test_line_on_chance_counts_a_test_once_and_leaves_open_claims_out():

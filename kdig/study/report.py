@@ -2,61 +2,170 @@
 measured.
 """
 
-import ast
-import base64
-import json
-from collections.abc import Mapping
-from contextlib import suppress
+import argparse
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import nbformat
 import pandas as pd
 
 from kdig import __version__
-from kdig.core.files import atomic_write, reading
-from kdig.paper import claims, counted, decide, findings, published
-from kdig.study.outputs import WRITE_AGAIN, Outputs, read_caption, read_table
+from kdig.core.files import atomic_write
+from kdig.paper import VERDICTS, claims, counted, decide, findings, published
+from kdig.study import wording
+from kdig.study.exhibits import Books, Row, environments, figures, narrow, tables
+from kdig.study.outputs import FACT, Outputs
+from kdig.study.settings import outputs_of
 
-# the table of trained networks that a reader looks for first
-_HEADLINE = "04_table4"
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write a profile's report anew, with links to what lies in another folder."""
+    parser = argparse.ArgumentParser(prog="python -m kdig.study.report", description=main.__doc__)
+    parser.add_argument("profile")
+    parser.add_argument("folder", type=Path, help="where the page is to lie")
+    options = parser.parse_args(arguments)
+    print(build_report(outputs_of(options.profile), options.profile, options.folder))
 
 
-def build_report(outputs: Outputs, profile: str) -> Path:
-    """Decide the claims from the facts on disk and write `outputs/<profile>/report.html`.
+def build_report(outputs: Outputs, profile: str, folder: Path | None = None) -> Path:
+    """Decide the claims from the facts on disk and write `report.html` into `folder`, or beside
+    the facts.
 
+    Links lead to the notebooks' copies there: to HTML where there is some, else to `.ipynb`.
     Returns its path.
     """
-    decided = decide(claims(), outputs.all_facts())
-    places = _places(outputs.folder)
-    decided["links"] = [places.get(item, []) for item in decided["item"]]
-    tables, found = _tables(outputs.folder), findings(decided)
-    page = _template().render(
-        profile=profile,
-        version=__version__,
-        verdicts=list(counted(found.verdict).items()),
-        rows=counted(decided.verdict),
-        findings=[
-            (name, group.to_dict("records"))
-            for name, group in found.groupby(found.central.map(PLACES), sort=False)
-        ],
-        sections=[
-            (name, group.to_dict("records"))
-            for name, group in decided.groupby("section", sort=False)
-        ],
-        notebooks=_notebooks(outputs.folder),
-        executed={path.stem for path in (outputs.folder / "executed").glob("*.html")},
-        trained=int(((decided.kind == "result") & (decided.verdict != "not run")).sum()),
-        coverage=published("coverage").to_dict("records"),
-        tables=tables,
-        headline=next((table for table in tables if table["name"] == _HEADLINE), None),
-        figures=_figures(outputs.folder),
-        environments=_environments(outputs.folder),
-    )
-    path = outputs.folder / "report.html"
+    folder = folder or outputs.folder
+    page = _template().render(_content(outputs, profile, folder))
+    path = folder / "report.html"
     atomic_write(path, lambda part: Path(part).write_text(page, encoding="utf-8"))
     return path
+
+
+def _content(outputs: Outputs, profile: str, folder: Path) -> Row:
+    """All that the page's template takes."""
+    facts = outputs.all_facts()
+    decided = _with_facts(decide(claims(), facts), facts)
+    books = Books(outputs, folder, facts)
+    decided["links"] = [books.places.get(item, []) for item in decided["item"]]
+    listed = _listed_findings(decided)
+    drawn = {figure["name"]: figure for figure in figures(outputs.folder)}
+    cards = _cards(listed, facts, drawn)
+    return {
+        "profile": profile,
+        "version": __version__,
+        "cards": cards,
+        "groups": [
+            (name, rows, counted(pd.Series([row["verdict"] for row in rows])))
+            for name, rows in _groups(listed)
+        ],
+        "counts": counted(pd.Series([finding["verdict"] for finding in listed])),
+        "central": counted(pd.Series([card["verdict"] for card in cards])),
+        "claims": len(decided),
+        "trained": decided[decided.kind == "result"].verdict.ne("not run"),
+        "opened": _opened(decided, profile),
+        "books": books.shown(list(drawn.values()), tables(outputs.folder)),
+        "links": books.links,
+        "coverage": published("coverage").to_dict("records"),
+        "environments": environments(outputs.folder),
+        "sections": list(dict.fromkeys(decided.section)),
+    }
+
+
+def _with_facts(decided: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
+    """`decided` with what was measured for each claim, in columns `fact_value`, `fact_low` ..."""
+    measured = facts[FACT].set_index("fact").add_prefix("fact_")
+    return decided.join(measured, on="fact")
+
+
+def _listed_findings(decided: pd.DataFrame) -> list[Row]:
+    """Every finding with its claims, those of the abstract first."""
+    whole = wording.headlines().set_index("finding").says
+    rows = dict(list(decided.groupby("finding", sort=False)))
+    return [
+        {**row, "says": whole.get(row["finding"], row["says"]), "claims": _records(of), "of": of}
+        for row in findings(decided).to_dict("records")
+        for of in [rows[row["finding"]]]
+    ]
+
+
+def _records(rows: pd.DataFrame) -> list[Row]:
+    return [row | {"distance": _distance(row)} for row in rows.to_dict("records")]
+
+
+def _distance(claim: Row) -> float:
+    """How far our number lies from the paper's, as a share of it; 0 where none is printed or
+    where the two do not speak of the same thing."""
+    printed = wording.stated(claim)
+    measured = claim["fact_value"]
+    compared = printed and claim["unit"] != "p" and claim["verdict"] != "not run"
+    if not compared or pd.isna(measured) or not claim["value"]:
+        return 0.0
+    return float(abs(measured - claim["value"]) / abs(claim["value"]))
+
+
+def _groups(listed: list[Row]) -> list[tuple[str, list[Row]]]:
+    """The findings under their headings: abstract, conclusions, then the paper's sections."""
+    order = {name: i for i, name in enumerate(dict.fromkeys(claims().section))}
+    table = pd.DataFrame(
+        [(PLACES[row["central"]] if row["central"] else _section(row), row) for row in listed],
+        columns=["group", "row"],
+    )
+    grouped = [(str(name), list(part.row)) for name, part in table.groupby("group", sort=False)]
+    return sorted(grouped, key=lambda group: order.get(group[0], -1))
+
+
+def _section(finding: Row) -> str:
+    return str(finding["of"].section.iloc[0])
+
+
+def _cards(listed: list[Row], facts: pd.DataFrame, drawn: dict[str, Row]) -> list[Row]:
+    """The abstract's findings, each with a figure, the claims that decide it, and a sentence with
+    our numbers for those that stand first.
+    """
+    known = {finding["finding"]: finding for finding in listed}
+    measured = {fact["fact"]: fact for fact in facts.to_dict("records")}
+    return [
+        {
+            **known[row["finding"]],
+            "found": wording.filled(row["found"], measured) if row["found"] else "",
+            "number": _claim(known[row["finding"]], row["claim"]),
+            "figure": drawn.get(row["figure"]),
+            "deciding": _deciding(known[row["finding"]]["of"], row["claim"]),
+        }
+        for row in wording.headlines().to_dict("records")
+        if row["finding"] in known
+    ]
+
+
+def _claim(finding: Row, name: str) -> Row:
+    return next(claim for claim in finding["claims"] if claim["id"] == name)
+
+
+def _deciding(rows: pd.DataFrame, first: str) -> list[Row]:
+    """The claim that decides each reading of a finding: the one that speaks most against it, and
+    of equals the one named `first`.
+    """
+    ranked = rows.assign(rank=rows.verdict.map(VERDICTS.index), other=rows.id != first)
+    chosen = ranked.sort_values(["rank", "other"], kind="stable").drop_duplicates("reading")
+    deciding: list[Row] = chosen.sort_index().to_dict("records")
+    return deciding
+
+
+def _opened(decided: pd.DataFrame, profile: str) -> list[Row]:
+    """What the open claims need: how many, and the commands that would decide them."""
+    rows = decided.to_dict("records")
+    table = pd.DataFrame(
+        [(wording.need(row), wording.command(row, profile)) for row in rows], columns=["need", "by"]
+    )
+    return [
+        {
+            "says": says,
+            "claims": int((table.need == need).sum()),
+            "commands": sorted(set(table.by[table.need == need]) - {""}),
+        }
+        for need, says in wording.NEEDS.items()
+        if (table.need == need).any()
+    ]
 
 
 # where a finding stands -> its heading
@@ -114,152 +223,35 @@ def _said(row: Any) -> str:
     return f"*{row.verdict}*" + (f" ({row.readings})" if row.readings else "")
 
 
-# what runs of earlier versions do not say about their environment
-_LATER = {"kernels": "not recorded", "lock": "not recorded"}
-
-
 def _template() -> jinja2.Template:
-    loader = jinja2.PackageLoader("kdig.study", ".")
+    loader = jinja2.PackageLoader("kdig.study", "page")
     environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=loader,
+        autoescape=jinja2.select_autoescape(["html", "j2"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "quantity": _quantity}
+    environment.globals |= {"wording": wording, "strip": _strip, "narrow": narrow}
     return environment.get_template("report.html.j2")
 
 
-def _number(value: float) -> str:
-    """Whole numbers whole, others to five digits.
-
-    Thousands are set apart from 10,000 on, so that years stay years.
+def _strip(claim: Row) -> Row | None:
+    """Places, in percent of its width, of a small drawing: our number with its interval, the
+    paper's number, and the value that the interval must pass; None where there is nothing to draw.
     """
-    if pd.isna(value):
-        return ""
-    comma = "," if abs(value) >= 10_000 else ""
-    return f"{value:{comma}.0f}" if float(value).is_integer() else f"{value:{comma}.5g}"
-
-
-def _quantity(value: float, claim: Mapping[str, Any], printed: bool = False) -> str:
-    """A number with its unit, as a reader writes it: `p < 0.05` (the paper's, if `printed`), `r =
-    -0.114`, `91.18%`, `2017`.
-    """
-    unit = claim["unit"]
-    if printed and unit == "p" and claim["rule"] != "equal":
-        below = claim["rule"] in ("significant", "beyond_chance")
-        return f"p {'<' if below else '≥'} {_number(claim['tolerance'])}"
-    if unit in ("p", "r"):
-        return f"{unit} = {_number(value)}"
-    return _number(value) + {"%": "%", "x": "x", "year": ""}.get(unit, f" {unit}").rstrip()
-
-
-def _places(folder: Path) -> dict[str, list[tuple[str, str]]]:
-    """(text, link) of every table and figure: in the report, and the cell of the executed notebook
-    that makes it.
-    """
-    places: dict[str, list[tuple[str, str]]] = {}
-    for kind in ("table", "figure"):
-        for path in sorted((folder / f"{kind}s").glob("*.txt")):
-            places.setdefault(path.stem, []).append((f"{kind} {path.stem}", f"#{kind}-{path.stem}"))
-    for notebook in _executed(folder):
-        for cell in _cells(folder / "executed" / f"{notebook}.ipynb"):
-            place = (f"cell {cell.id} of {notebook}", f"executed/{notebook}.html#cell-id={cell.id}")
-            for item in written_by(cell.source) & set(places) if cell.cell_type == "code" else ():
-                places[item].append(place)
-    return places
-
-
-def written_by(source: str) -> set[str]:
-    """The tables and figures that a cell writes: `name` of each `out.table(..., name, ...)` and
-    `out.figure(..., name, ...)`.
-    """
-    with suppress(SyntaxError):
-        return {
-            given.value
-            for call in ast.walk(ast.parse(source))
-            if isinstance(call, ast.Call)
-            and isinstance(call.func, ast.Attribute)
-            and call.func.attr in ("table", "figure")
-            for given in call.args[1:2]
-            if isinstance(given, ast.Constant) and isinstance(given.value, str)
-        }
-    return set()  # such as a cell with a line magic
-
-
-def _executed(folder: Path) -> dict[str, dict[str, Any]]:
-    """What is noted of each notebook that has run to its end.
-
-    One whose note cannot be read has not.
-    """
-    notes = {
-        path.stem: Outputs(folder).noted(path.stem)
-        for path in sorted((folder / "executed").glob("*.json"))
+    ours = {name: claim[f"fact_{name}"] for name in ("value", "low", "high")}
+    drawn = claim["rule"] in ("interval", "effect", "within") and claim["unit"] != "p"
+    if not drawn or any(pd.isna(number) for number in ours.values()):
+        return None
+    aims = {"printed": claim["value"]} if wording.stated(claim) else {}
+    aims |= {"null": claim["null"]} if claim["rule"] == "effect" else {}
+    least, most = min((ours | aims).values()), max((ours | aims).values())
+    return {
+        name: round(4 + 92 * (number - least) / ((most - least) or 1), 1)
+        for name, number in (ours | aims).items()
     }
-    return {notebook: note for notebook, note in notes.items() if note}
 
 
-def _cells(path: Path) -> list[Any]:
-    with reading(path, WRITE_AGAIN):
-        try:
-            cells: list[Any] = nbformat.read(path, as_version=4).cells
-        except nbformat.ValidationError as error:
-            raise ValueError(str(error)) from None
-        return cells
-
-
-def _notebooks(folder: Path) -> list[dict[str, object]]:
-    """Executed notebooks: name, link, seconds."""
-    return [
-        {"name": name, "link": f"executed/{name}.html", **note}
-        for name, note in _executed(folder).items()
-    ]
-
-
-def _tables(folder: Path) -> list[dict[str, str]]:
-    paths = sorted((folder / "tables").glob("*.csv"))
-    return [
-        {
-            "name": path.stem,
-            "caption": read_caption(path),
-            "html": read_table(path).to_html(
-                index=False, na_rep="", border=0, float_format="{:.4g}".format
-            ),
-        }
-        for path in paths
-    ]
-
-
-def _figures(folder: Path) -> list[dict[str, str]]:
-    return [
-        {
-            "name": path.stem,
-            "caption": read_caption(path),
-            "source": "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
-        }
-        for path in sorted((folder / "figures").glob("*.png"))
-    ]
-
-
-def _environments(folder: Path) -> list[dict[str, object]]:
-    """What data and machine the stored runs used: one row for each combination, with the number of
-    runs and their hours.
-    """
-    made = [_made(path) for path in sorted((folder / "runs").glob("*.json"))]
-    if not made:
-        return []
-    rows = pd.DataFrame(made)
-    keys = [column for column in rows.columns if column != "hours"]
-    grouped = rows.groupby(keys, sort=False).hours.agg(["size", "sum"]).reset_index()
-    result: list[dict[str, object]] = grouped.rename(
-        columns={"size": "runs", "sum": "hours"}
-    ).to_dict("records")
-    return result
-
-
-def _made(path: Path) -> dict[str, object]:
-    with reading(path, "delete it to make the run again"):
-        run = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            **_LATER,
-            **run["environment"],
-            "data": run["data_label"],
-            "hours": run["seconds"] / 3600,
-        }
+if __name__ == "__main__":
+    main()
