@@ -241,11 +241,14 @@ def test_every_table_figure_and_equation_of_the_paper_is_accounted_for():
 def test_report_stands_alone_and_escapes_its_texts(tmp_path, monkeypatch):
     import kdig.study.report
 
-    claim = {**CLAIM, "statement": "<script>alert(1)</script>", "kind": "paper", "rule": "equal"}
+    claim = {**CLAIM, "id": "sel-kd_ig", "kind": "paper", "rule": "equal"}
+    claim["statement"] = "<script>alert(1)</script>"
     monkeypatch.setattr(
         kdig.study.report,
         "claims",
-        lambda: pd.DataFrame([claim, {**claim, "id": "y", "fact": "g", "finding": "factor-4.1"}]),
+        lambda: pd.DataFrame(
+            [claim, {**claim, "id": "abstract-factor", "fact": "g", "finding": "factor-4.1"}]
+        ),
     )
     out = Outputs(tmp_path)
     out.facts("04_ablation", "digits", "other data", [{"fact": "f", "value": 2.0}])
