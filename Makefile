@@ -15,7 +15,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 # the tests, spread over the cores: threads of two tests on the same cores would wait for each other
 SPREAD := OMP_NUM_THREADS=1 python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: setup reproduce reference test pins newest lock lab bench clean
+.PHONY: setup reproduce reference site test pins newest lock lab bench clean
 
 setup: $(INSTALLED)
 
@@ -40,9 +40,18 @@ reference: reproduce
 	rm $(REFERENCE)/executed/*.html
 	$(PATHED) python -m kdig.study.report $(PROFILE) $(REFERENCE)
 
+# pages from what a profile has found, its reference if there is one; nothing is executed. SOURCE is the address of the sources on the web
+site: PROFILE = lite
+site: $(BIN)/.installed-site
+	$(PATHED) python -m kdig.study.site --profile $(PROFILE) $(if $(SOURCE),--source "$(SOURCE)")
+
+$(BIN)/.installed-site: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint "$(LOCK)") --editable '.[site]'
+	touch $@
+
 test: setup
-	$(PATHED) ruff check kdig tests notebooks benchmarks
-	$(PATHED) ruff format --check kdig tests notebooks benchmarks
+	$(PATHED) ruff check kdig tests notebooks benchmarks docs
+	$(PATHED) ruff format --check kdig tests notebooks benchmarks docs
 	$(PATHED) mypy
 	$(PATHED) $(SPREAD) tests
 	$(PATHED) python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 -p no:cacheprovider notebooks
@@ -74,7 +83,7 @@ bench: setup
 	$(PATHED) python benchmarks/overheads.py
 
 lab: setup
-	$(PATHED) jupyter lab notebooks
+	$(PATHED) jupyter lab --ServerApp.root_dir=. notebooks/index.ipynb
 
 clean:
-	rm -rf .venv .venv-newest .venv-lock outputs/demo
+	rm -rf .venv .venv-newest .venv-lock outputs/demo outputs/site

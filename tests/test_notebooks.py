@@ -12,7 +12,7 @@ import papermill
 import pytest
 from helpers import COMPREHENSIONS, DEFINITIONS, MODELS, NOTEBOOKS, bound, real_profile, settings_of
 
-from kdig.study.settings import parameters
+from kdig.study.settings import parameters, trains
 
 
 def code_cells(path):
@@ -94,8 +94,7 @@ def test_parameters_cell_holds_the_profile_and_a_few_overrides_that_are_none(pat
     assert next(iter(defaults)) == "profile"
     assert defaults.pop("profile") == '"demo"'
     assert set(defaults.values()) <= {"None"}
-    light = path.stem[:2] in {"00", "01", "99"}
-    assert (len(defaults) == 0) if light else (2 <= len(defaults) <= 11)
+    assert (2 <= len(defaults) <= 11) if trains(path) else (len(defaults) == 0)
     assert set(defaults) <= set(parameters(MODELS[path.stem]))
     assert all(parameter["help"] for parameter in declared.values()), "each has a comment"
 

@@ -36,7 +36,7 @@ def profile_cost(profile: str, notebooks: Sequence[str], root: str | None) -> st
         return f"profile {profile}: nothing to train"
     first = experiments[0]
     workspace = first.workspace
-    runs = [(e, run) for e in experiments for run in _runs(e)]
+    runs = [(e, run) for e in experiments for run in runs_of(e)]
     todo = [*{run.key: run for e, run in runs if e.stored(run) is None}.values()]
     text = f"profile {profile}: {len(todo)} of {len({run.key for _, run in runs})} runs to train"
     if not todo:
@@ -52,7 +52,7 @@ def profile_cost(profile: str, notebooks: Sequence[str], root: str | None) -> st
     return f"{text}, {epochs:,} epochs, about {duration} here ({workspace.device}; {about})"
 
 
-def _runs(experiment: Experiment) -> list[Run]:
+def runs_of(experiment: Experiment) -> list[Run]:
     """Every run of a notebook. A teacher that is given is none; it is put into the store."""
     teachers = [] if experiment.given.teacher else [experiment.teacher_run()]
     weights = experiment.known_teacher() or "to be trained"

@@ -17,7 +17,7 @@ from torchvision.models import MobileNetV2
 from kdig import KdigError
 from kdig.core.data import CIFAR10_CLASSES, DATASETS, Dataset, Split, check_draw, stratified
 from kdig.core.environment import cores
-from kdig.core.methods import METHODS
+from kdig.core.methods import METHODS, TERMS
 from kdig.core.networks import NETWORKS, build, count_parameters, equal_width, of_level
 from kdig.core.run import LEVEL_OF, Run, Scoring, Weights
 from kdig.core.runs import Engine, execute
@@ -307,7 +307,7 @@ class Students(Experiment):
         `teacher` is the hash of its weights. `changes` sets any other field of the run, of its
         signals, or overrides one, `network` and `alpha` for instance.
         """
-        off = dict.fromkeys(METHODS["kd_ig_at"].weights - METHODS[method].weights, 0.0)
+        off = dict.fromkeys({term.weight for term in TERMS} - METHODS[method].weights, 0.0)
         asked = {name: changes.pop(name) for name in SignalSettings.model_fields if name in changes}
         fields = {
             **self._common(),

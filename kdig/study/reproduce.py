@@ -173,7 +173,7 @@ def run_notebook(
         print(f"\n{notebook.stem}: runs, {made.why}\n$ {shlex.join(command)}", flush=True)
         start = time.monotonic()
         _papermill(command, notebook, executed.with_suffix(".error.txt"), share or cores())
-        _to_html(executed)
+        _to_html(executed, profile)
         seconds = round(time.monotonic() - start, 1)
         outputs.note_run(
             notebook.stem, seconds=seconds, command=shlex.join(command), stamp=made.stamp
@@ -212,11 +212,11 @@ def _papermill(command: list[str], notebook: Path, errors: Path, share: int) -> 
         raise KdigError(f"{notebook.name} failed: {_reason(said)} (traceback: {errors})")
 
 
-def _to_html(executed: Path) -> None:
-    from nbconvert import HTMLExporter  # a second, which a finished profile need not wait
+def _to_html(executed: Path, profile: str) -> None:
+    from kdig.study.pages import page_of  # a second, which a finished profile need not wait
 
     try:
-        page, _ = HTMLExporter(embed_images=True).from_filename(str(executed))
+        page = page_of(executed, [path.stem for path in notebooks_of(profile)])
     except (OSError, ValueError, nbformat.ValidationError) as error:
         raise KdigError(
             f"{executed} ran, but could not be converted to HTML: {str(error).splitlines()[0]}"
