@@ -15,7 +15,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 # the tests, spread over the cores: threads of two tests on the same cores would wait for each other
 SPREAD := OMP_NUM_THREADS=1 python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: setup reproduce reference site test pins newest lock lab bench clean
+.PHONY: setup reproduce reference readme site test pins newest lock lab bench clean
 
 setup: $(INSTALLED)
 
@@ -48,6 +48,11 @@ site: $(BIN)/.installed-site
 $(BIN)/.installed-site: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint "$(LOCK)") --editable '.[site]'
 	touch $@
+
+# the results that the README and docs/results.md state, from the committed reference
+readme: setup
+	$(PATHED) python -m kdig.study.readme
+	$(PATHED) python -m kdig.study.index
 
 test: setup
 	$(PATHED) ruff check kdig tests notebooks benchmarks docs

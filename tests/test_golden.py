@@ -2,8 +2,8 @@
 judged as before.
 
 `KDIG_FACTS=outputs/demo/facts pytest tests/test_golden.py` compares a run's facts as well. After a
-change that is wanted, `python tests/test_golden.py [facts folder]` writes `golden/verdicts.csv` and
-the README's counts anew, and its diff shows what has changed.
+change that is wanted, `python tests/test_golden.py [facts folder]` writes `golden/verdicts.csv`
+anew, and its diff shows what has changed.
 """
 
 import os
@@ -13,18 +13,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from kdig.paper import ALWAYS_DECIDED, claims, decide, findings
+from kdig.paper import ALWAYS_DECIDED, claims, decide
 from kdig.study.outputs import Outputs
-from kdig.study.report import summary
 
 pytestmark = pytest.mark.pins
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden" / "verdicts.csv"
 REFERENCE = HERE.parent / "outputs" / "reference" / "lite" / "facts"
 FOLDERS = [REFERENCE, *(Path(path) for path in [os.environ.get("KDIG_FACTS")] if path)]
-README = HERE.parent / "README.md"
-# the README's lines between these are written by `python tests/test_golden.py`
-START, END = "<!-- findings -->\n", "\n<!-- end of findings -->"
 # relative: six digits are written, so up to half a unit of the sixth, and a little for sums in
 # another order
 TOLERANCE = 6e-6
@@ -76,21 +72,8 @@ WITHOUT_RUNS = {
 }
 
 
-def counted() -> str:
-    """The README's counts of findings, from the reference's facts."""
-    return summary(findings(decide(claims(), Outputs(REFERENCE.parent).all_facts())))
-
-
-def test_the_readme_counts_the_findings():
-    text = README.read_text(encoding="utf-8")
-    assert text[text.index(START) + len(START) : text.index(END)] == counted(), HINT
-
-
 HINT = "if that is wanted, run `python tests/test_golden.py` and let the diff be read"
 
 if __name__ == "__main__":
     source = Path(sys.argv[1]) if len(sys.argv) > 1 else REFERENCE
     verdicts(source).to_csv(GOLDEN, index=False, float_format="%.6g")
-    page = README.read_text(encoding="utf-8")
-    before, after = page[: page.index(START) + len(START)], page[page.index(END) :]
-    README.write_text(before + counted() + after, encoding="utf-8")

@@ -1,0 +1,197 @@
+"""The results that the README and docs/results.md state, written by code from the committed
+reference: `make readme`.
+"""
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+
+from kdig import KdigError
+from kdig.core.files import atomic_write
+from kdig.core.methods import LABELS
+from kdig.paper import claims, decide, findings, published
+from kdig.study import wording
+from kdig.study.exhibits import written_by
+from kdig.study.index import entries
+from kdig.study.outputs import Outputs
+from kdig.study.report import summary
+from kdig.study.settings import project_root
+
+PROFILE = "lite"  # whose reference is quoted
+# the findings of the README, in its order; their sentences are those of the report
+FIRST = ("accuracy-92.6", "gain-1.1", "ig-over-kd", "times-by-size", "imagenet-general")
+TARGETS = (
+    "The released code looks up soft targets that belong to other images. A training loss that the"
+    " authors stored is {loss-kd-over-own[value]:.1f} times the most that an image's own targets"
+    " leave."
+)
+# figure -> its notebook, and what to see in it
+FIGURES = {
+    "05_line": ("05_compression", "The printed 140 ms, and the line through the students' times"),
+    "07_two_readings": (
+        "07_imagenet_subset",
+        "Counting images, or counting classes, orders the methods otherwise",
+    ),
+    "09_released_gaps": (
+        "09_released_code",
+        "Released networks beside what other images' targets predict",
+    ),
+    "09_mixture": ("09_released_results", "Are a method's runs one group or two?"),
+}
+
+
+def _reference(profile: str = PROFILE) -> Outputs:
+    return Outputs(project_root() / "outputs" / "reference" / profile)
+
+
+def _decided() -> pd.DataFrame:
+    return decide(claims(), _reference().all_facts())
+
+
+def found() -> str:
+    """What was found: a line for each of `FIRST`, how many findings have which verdict, figures."""
+    facts = {row["fact"]: row for row in _reference().all_facts().to_dict("records")}
+    decided = _decided()
+    verdicts = findings(decided).set_index("finding").verdict
+    spoken = wording.headlines().set_index("finding").loc[list(FIRST)]
+    lines = [
+        f"- *{verdicts[name]}*: {row.says} {wording.filled(row.found, facts)}"
+        f" ({_link(decided.set_index('id').notebook[row.claim])})"
+        for name, row in spoken.iterrows()
+    ]
+    lines.append(
+        f"- *text and code differ*: {wording.filled(TARGETS, facts)} ({_link('09_released_code')})"
+    )
+    return "\n".join([*lines, "", _pictures()])
+
+
+def _link(notebook: str) -> str:
+    return f"[{notebook[:2]}](notebooks/{notebook}.ipynb)"
+
+
+def _pictures() -> str:
+    """Four figures in two rows of a table."""
+    shown = [f"![{says}](docs/figures/{name}.png)<br>{says}" for name, (_, says) in FIGURES.items()]
+    rows = [" | ".join(shown[first : first + 2]) for first in (0, 2)]
+    return "\n".join(["| | |", "|---|---|", *(f"| {row} |" for row in rows)])
+
+
+def notebook_table() -> str:
+    """Each notebook's link, question, and minutes in the demo."""
+    rows = [
+        f"| [{row['notebook']}](notebooks/{row['notebook']}.ipynb) | {row['question']} |"
+        f" {row['minutes']} |"
+        for row in entries()
+    ]
+    return "\n".join(["| notebook | question | minutes |", "|---|---|---|", *rows])
+
+
+def all_findings() -> str:
+    """How many findings have which verdict, and those of the abstract and the conclusions."""
+    return summary(findings(_decided()))
+
+
+def ablation() -> str:
+    """Table 4: the paper's mean and sd beside this reference's mean and interval (percent)."""
+    facts = _reference().all_facts().set_index("fact")
+    printed = published("table4_ablation").set_index("method")
+    lines = ["| method | paper, n = 10 | run here, n = 3 |", "|---|---|---|"]
+    for key, label in LABELS.items():
+        paper, ours = printed.loc[label], facts.loc[f"ablation_{key}"]
+        here = f"{ours.value:.1f} ({ours.low:.1f} to {ours.high:.1f})"
+        lines.append(f"| {label} | {paper.acc_mean:.2f} ({paper.acc_std:.2f}) | {here} |")
+    return "\n".join(lines)
+
+
+def damaged() -> str:
+    """Accuracy (percent) of three released students on undamaged and on JPEG images."""
+    table = pd.read_csv(_reference().folder / "tables" / "09_released_damage.csv")
+    whole = table[table.pictures == 10_000].drop_duplicates(["kind", "severity", "method"])
+    lines = ["| released student | undamaged | JPEG, quality 75, 4:2:0 |", "|---|---|---|"]
+    for method, part in whole.groupby("method", sort=False):
+        cells = [_accuracy(part[part.kind == kind].iloc[0]) for kind in ("none", "jpeg")]
+        lines.append(f"| {LABELS[str(method)]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _accuracy(row: pd.Series) -> str:
+    return f"{row.accuracy:.1f} ({row.pictures_low:.1f} to {row.pictures_high:.1f})"
+
+
+def gaps() -> str:
+    """How far released students' logits lie apart, beside what other images' targets predict."""
+    table = pd.read_csv(_reference().folder / "tables" / "09_released_gaps.csv")
+    lines = ["| released student | gap measured | predicted for other images' targets |"]
+    lines += ["|---|---|---|"]
+    for row in table.itertuples():
+        lines.append(f"| `{row.student}` | {row.median:.2f} | {row.predicted_gap:.2f} |")
+    return "\n".join(lines)
+
+
+BLOCKS: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "README.md": {"found": found, "notebooks": notebook_table},
+    "docs/results.md": {
+        "findings": all_findings,
+        "ablation": ablation,
+        "gaps": gaps,
+        "damaged": damaged,
+    },
+}
+
+
+def renewed(text: str, blocks: Mapping[str, Callable[[], str]]) -> str:
+    """`text` with each block between its marks written anew.
+
+    Raises `KdigError` for a block without marks.
+    """
+    for name, write in blocks.items():
+        between = re.compile(rf"(?<=<!-- {name} -->\n).*(?=<!-- end of {name} -->)", re.DOTALL)
+        if not between.search(text):
+            raise KdigError(
+                f"no place for {name}: write <!-- {name} --> and <!-- end of {name} -->"
+            )
+        part = f"{write()}\n".replace("\\", r"\\")  # `sub` reads backslashes
+        text = between.sub(part, text)
+    return text
+
+
+def figure(name: str, notebook: str) -> bytes:
+    """The PNG of a figure, from the executed notebook that is committed.
+
+    Raises `KdigError` when it holds none.
+    """
+    path = _reference().folder / "executed" / f"{notebook}.ipynb"
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code" and name in written_by(cell.source):
+            pictures = [
+                data["image/png"] for data in map(_data, cell.outputs) if "image/png" in data
+            ]
+            if pictures:
+                return base64.b64decode(pictures[-1])
+    raise KdigError(f"{path.name} of the reference holds no figure {name}")
+
+
+def _data(output: Any) -> dict[str, str]:
+    return dict(output.get("data", {}))
+
+
+def main() -> None:
+    """Write blocks and figures anew."""
+    for page, blocks in BLOCKS.items():
+        path = project_root() / page
+        _write(path, renewed(path.read_text(encoding="utf-8"), blocks).encode())
+    for name, (notebook, _) in FIGURES.items():
+        _write(project_root() / "docs" / "figures" / f"{name}.png", figure(name, notebook))
+
+
+def _write(path: Path, content: bytes) -> None:
+    atomic_write(path, lambda part: Path(part).write_bytes(content))
+
+
+if __name__ == "__main__":
+    main()
