@@ -96,8 +96,8 @@ def method_accuracy() -> tuple[Pairs, Pairs]:
 
 
 def paired_differences() -> tuple[Pairs, Pairs]:
-    table = of_methods(difference=lambda t: t["mean"], filled=[True, False, True])
-    return drawn_bars(plots.dots({"x": table}, value="difference")), pairs(table)
+    table = of_methods(difference=lambda t: t["mean"])
+    return drawn_bars(plots.dots({"x": table}, value="difference", lines={"": 0})), pairs(table)
 
 
 def search_means() -> tuple[Pairs, Pairs]:
@@ -162,7 +162,7 @@ def raw_and_balanced() -> tuple[Pairs, Pairs]:
         {"method": ["student", "kd"], "raw": [50.0, 51.0], "balanced": [52.0, 53.0]}
     )
     figure = plots.raw_and_balanced(table, networks)
-    return drawn_bars(figure, 1), pairs(table) + pairs(table, "pictures_low", "pictures_high")
+    return drawn_bars(figure), pairs(table) + pairs(table, "pictures_low", "pictures_high")
 
 
 def two_readings() -> tuple[Pairs, Pairs]:
