@@ -11,6 +11,7 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from kdig.measure import plots
 from kdig.measure.plots import LABELS
@@ -272,6 +273,17 @@ def test_intervals_drawn_are_those_of_the_table(case):
     found, wanted = (np.array(sorted(part)) for part in case())
     assert found.shape == wanted.shape
     np.testing.assert_allclose(found, wanted, rtol=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_figures_can_be_read_on_a_telephone(case):
+    plots.style()
+    case()
+    for figure in map(plt.figure, plt.get_fignums()):
+        assert figure.get_figwidth() <= plots.WIDTH
+        figure.canvas.draw()
+        shown = [t for t in figure.findobj(Text) if t.get_text() and t.get_visible()]
+        assert min(text.get_fontsize() for text in shown) >= 9
 
 
 # cases that draw with `dots`, in all its forms

@@ -274,6 +274,18 @@ def drawn_with_names():
     yield plots.logit_gaps(gaps, {NAMES[0]: 1.0})
 
 
+def test_images_fit_a_telephone():
+    plots.style()
+    rows = {"image": torch.rand(10, 3, 4, 4), "map": torch.rand(10, 4, 4)}
+    figures = [plots.picture_rows(rows, "abcdefghij", {"map": "share"})]
+    figures += [plots.attention_rows({"map": rows["map"]}, "abcdefghij", {})]
+    figures += [plots.cut_offs(rows["image"][0], rows["map"][0], (0.25, 0.5, 0.75))]
+    figures += [
+        plots.map_scalings(rows["image"][0], {f"s = {i}": rows["map"][i] for i in range(4)})
+    ]
+    assert max(figure.get_figwidth() for figure in figures) <= plots.WIDTH
+
+
 def test_class_names_of_any_signs_are_drawn(capsys):
     plots._say_what_lacks.cache_clear()
     with warnings.catch_warnings():
