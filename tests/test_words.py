@@ -116,7 +116,7 @@ def test_whether_compression_costs_accuracy(change, start):
             for level in (2, 8)
         ]
     )
-    said = words.smaller(table, {2: 4.12, 8: 1121.7}, 4)
+    said = words.smaller(table, {0: 1.0, 2: 4.12, 8: 1121.7}, 4)
     assert said.startswith(start)
     assert "from 50.0 % at 4.12x" in said
     assert ("After 4 epochs" in said) == ("more accurate" in said)

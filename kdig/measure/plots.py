@@ -81,7 +81,16 @@ def plain_ticks(*axes: Axis) -> None:
         subs = near if decades < 0.8 else far if decades < 2.2 else (1.0,)
         axis.set_major_locator(LogLocator(subs=subs, numticks=20))
         axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(lambda x, _: f"{x:,.10g}")
+        axis.set_major_formatter(_plain)
+
+
+def _plain(value: float, _place: int | None = None) -> str:
+    """A number without an exponent."""
+    return (
+        f"{value:,.0f}"
+        if value >= 1000
+        else np.format_float_positional(value, 4, fractional=False, trim="-")
+    )
 
 
 def _below(figure: Figure, keys: Mapping[str, Artist], columns: int = 3) -> None:
@@ -268,7 +277,7 @@ def completeness(deltas: Mapping[str, "Tensor"]) -> Figure:
     for (_, delta), colour in zip(deltas.items(), colours):
         axis.axvline(float(delta.abs().median().log10()), color=colour, ls="--", lw=1)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.xaxis.set_major_formatter(lambda x, _: f"{100 * 10.0**x:,.8g} %")
+    axis.xaxis.set_major_formatter(lambda x, _: f"{_plain(100 * 10.0**x)} %")
     axis.set(xlabel="|completeness delta| as share of |F(x) − F(x′)|", ylabel="images")
     return figure
 
@@ -284,7 +293,9 @@ def softened(probabilities: Mapping[str, "Tensor"], classes: Sequence[str]) -> F
     ):
         axis.plot(places, values.cpu().double(), mark, ms=6, color=colour, label=name)
     axis.set(yscale="log", xlabel="class", ylabel="teacher's probability")
-    axis.set_xticks(places, readable(classes), rotation=30, ha="right")
+    names = readable(classes)
+    turned = {"rotation": 30, "ha": "right"} if max(map(len, names)) > 3 else {}
+    axis.set_xticks(places, names, **turned)
     plain_ticks(axis.yaxis)
     _below(figure, _keys(axis))
     return figure
@@ -452,11 +463,11 @@ def search_surface(
     flat.set(xlabel=column, ylabel=row)
     flat.tick_params(axis="y", rotation=0)
     if surface:
-        _surface(figure, grid, row, column, label)
+        _surface(figure, grid, row, column)
     return figure
 
 
-def _surface(figure: Figure, grid: pd.DataFrame, row: str, column: str, label: str) -> None:
+def _surface(figure: Figure, grid: pd.DataFrame, row: str, column: str) -> None:
     """The lower half: accuracies as a surface over both indices, in the heat map's colours."""
     steep = figure.add_subplot(2, 1, 2, projection="3d")
     x, y = np.meshgrid(range(grid.shape[1]), range(grid.shape[0]))
@@ -466,7 +477,7 @@ def _surface(figure: Figure, grid: pd.DataFrame, row: str, column: str, label: s
     }  # the heat map's, not that of the facets' means
     steep.plot_surface(x, y, grid.to_numpy(), cmap="viridis", edgecolor="white", lw=0.3, **scale)
     steep.set(xticks=range(grid.shape[1]), xticklabels=list(grid.columns), xlabel=column)
-    steep.set(yticks=range(grid.shape[0]), yticklabels=list(grid.index), ylabel=row, title=label)
+    steep.set(yticks=range(grid.shape[0]), yticklabels=list(grid.index), ylabel=row)
     steep.tick_params(labelsize="small", pad=1)
     steep.view_init(28, -130)
     steep.set_in_layout(False)  # whose size in three dimensions leaves the layout no room
@@ -546,7 +557,7 @@ def null_spread(
             )
         axis.axvline(observed[search], color="black", ls="--", label=mark)
         axis.set(title=search, ylabel="", yticks=[])
-    figure.supxlabel(label, fontsize="medium")
+    axes[0, len(simulated) // 2].set_xlabel(label)
     axes[0, 0].set_ylabel("density")
     _below(figure, _keys(*axes[0]))
     return figure

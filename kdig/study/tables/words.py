@@ -185,7 +185,7 @@ def smaller(frame: pd.DataFrame, factors: Mapping[int, float], epochs: int) -> s
     methods and seeds, with its 95 % interval.
     """
     runs = frame.pivot(index=["method", "seed"], columns="level", values="accuracy")
-    large, small = min(factors, key=lambda k: factors[k]), max(factors, key=lambda k: factors[k])
+    large, small = (which(runs.columns, key=lambda k: factors[k]) for which in (min, max))
     difference = runs[small] - runs[large]
     low, high = stats.mean_interval(difference)
     ends = f"from {runs[large].mean():.1f} % at {factors[large]:.3g}x to {runs[small].mean():.1f} %"
