@@ -250,6 +250,16 @@ def test_ticks_are_plain_numbers(low, high, ticks):
     assert not len(axis.get_xticks(minor=True))
 
 
+def test_labels_break_between_words_and_not_within_a_number():
+    table = pd.DataFrame({"method": ["rows of all the data sets (n = 57)"], "value": 1.0})
+    figure = plots.dots({"x": table.assign(low=0.5, high=2.0)})
+    (label,) = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert [line.replace("\u00a0", " ") for line in label.splitlines()] == [
+        "rows of all the data sets",
+        "(n = 57)",
+    ]
+
+
 def test_softened_outputs_are_dots_not_bars():
     figure = plots.softened(
         {"T = 1": torch.tensor([0.9, 0.1]), "T = 4": torch.full((2,), 0.5)}, "ab"

@@ -93,6 +93,11 @@ def _plain(value: float, _place: int | None = None) -> str:
     )
 
 
+def _wrapped(text: str, width: int) -> str:
+    """`text` in lines of at most `width` signs, none of which ends in the middle of `n = 5`."""
+    return textwrap.fill(text.replace(" = ", "\u00a0=\u00a0"), width)
+
+
 def _below(figure: Figure, keys: Mapping[str, Artist], columns: int = 3) -> None:
     """A legend under the panels, where it takes no width from them."""
     figure.legend(
@@ -229,7 +234,7 @@ def map_scalings(picture: "Tensor", maps: Mapping[str, "Tensor"]) -> Figure:
         column[0].imshow(values, cmap="gray", vmin=0, vmax=1)
         column[1].imshow((0.5 * picture + 0.5 * values).permute(1, 2, 0))
         column[2].hist(values.flatten().numpy(), bins=20, range=(0, 1), color=PAPER)
-        column[0].set_title(textwrap.fill(name, 14), fontsize="small")
+        column[0].set_title(_wrapped(name, 14), fontsize="small")
         column[2].set(yscale="log", ylim=(0.8, values.numel()))
         plain_ticks(column[2].yaxis)
         for axis in column[:2]:
@@ -361,7 +366,7 @@ def dots(
     """
     names = list(dict.fromkeys(next(iter(panels.values()))[row]))
     crowd = max(table[row].value_counts().max() for table in panels.values())
-    labels = [textwrap.fill(name, 26) for name in readable(map(_label, names))]
+    labels = [_wrapped(name, 26) for name in readable(map(_label, names))]
     size = (WIDTH, (0.32 + 0.08 * crowd) * len(names) + 1.7)
     figure, axes = plt.subplots(
         1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
@@ -376,7 +381,7 @@ def dots(
         for label, x in (lines or {}).items():
             axis.axvline(x, color=PAPER, lw=1, ls="--" if label else "-", label=label or None)
         axis.set(xlim=limits, ylim=(len(names) - 0.5, -0.5))
-        axis.set_xlabel(textwrap.fill(x_label, 48 // len(panels)))
+        axis.set_xlabel(_wrapped(x_label, 48 // len(panels)))
     axes[0, 0].set(yticks=range(len(names)), yticklabels=labels)
     keys = _keys(*axes[0]) | ({} if zero is None else _significance(zero))
     if keys:
@@ -716,8 +721,8 @@ def extrapolated_line(
         used, other = points[points.fitted], points[~points.fitted]
         axis.plot(used.x, used.y, "o", color=SERIES[0], label="students (printed)")
         axis.plot(other.x, other.y, "D", ms=9, color="black", label="teacher (printed)")
-        axis.set_xlabel(textwrap.fill(name, 28))
-    axes[0, 0].set_ylabel(y_label)
+        axis.set_xlabel(_wrapped(name, 28))
+    axes[0, 0].set_ylabel(_wrapped(y_label, 30))
     _below(figure, _keys(axes[0, 0]), 2)
     return figure
 
@@ -776,7 +781,7 @@ def printed_and_recomputed(
         axis.plot(
             table[x], table[column], "o" if colour == "black" else "-", color=colour, label=label
         )
-    axis.set(xlabel=x, ylabel=y_label)
+    axis.set(xlabel=x, ylabel=_wrapped(y_label, 30))
     axis.legend(frameon=False)
     return figure
 
@@ -963,7 +968,7 @@ def banded_curves(table: pd.DataFrame, x_label: str, y_label: str, log: bool = F
         axis.fill_between(line.x, line.low, line.high, color=colour, alpha=0.2, lw=0)
         apart: dict[str, Any] = {"marker": mark, "ms": 4.5, "markevery": max(1, len(line) // 8)}
         axis.plot(line.x, line.value, color=colour, label=name, **apart)
-    axis.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
+    axis.set(xlabel=x_label, ylabel=_wrapped(y_label, 34), yscale="log" if log else "linear")
     if log:
         plain_ticks(axis.yaxis)
     _below(figure, _keys(axis), 2)
@@ -993,7 +998,7 @@ def logit_gaps(gaps: pd.DataFrame, predicted: Mapping[str, float]) -> Figure:
     the gap `predicted` for it, where a long training would end.
     """
     names = list(gaps.network.unique())
-    labels = [textwrap.fill(name, 22) for name in readable(names)]  # names of files are long
+    labels = [_wrapped(name, 22) for name in readable(names)]  # names of files are long
     gaps = gaps.assign(network=gaps.network.map(dict(zip(names, labels))))
     figure, axis = plt.subplots(figsize=(WIDTH, 0.5 * len(names) + 1.4))
     sns.boxplot(

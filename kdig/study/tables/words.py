@@ -107,9 +107,9 @@ def sharpness(probabilities: Mapping[str, Tensor], classes: Sequence[str]) -> st
     (cold, sure), (warm, soft) = (list(probabilities.items())[i] for i in (0, -1))
     first = int(sure.argmax())
     return (
-        f"At {cold} the first choice, {classes[first]}, has {100 * float(sure[first]):.0f} % of the"
+        f"At {cold} the first choice, {classes[first]}, has {100 * float(sure[first]):.1f} % of the"
         f" probability and the other {len(classes) - 1} classes share the rest; at {warm} it has"
-        f" {100 * float(soft[first]):.0f} %."
+        f" {100 * float(soft[first]):.1f} %."
     )
 
 
@@ -124,9 +124,14 @@ def completeness(delta: Tensor, steps: int) -> str:
         else "so that a single image's sum cannot be relied on"
     )
     return (
-        f"With {steps} steps the attributions of half of the images miss less than {middle:.2g} % of"
-        f" F(x) − F(x′), and those of one image in twenty more than {most:.2g} %, {reliable}."
+        f"With {steps} steps the attributions of half of the images miss less than {_share(middle)} of"
+        f" F(x) − F(x′), and those of one image in twenty more than {_share(most)}, {reliable}."
     )
+
+
+def _share(percent: float) -> str:
+    """A share with as many digits as one says."""
+    return f"{percent:.1f} %" if percent < 10 else f"{percent:,.0f} %"
 
 
 def belongs(rates: Mapping[str, float], chance: float) -> str:
