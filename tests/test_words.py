@@ -78,12 +78,15 @@ def test_rates_and_accuracies_are_said():
     assert "91.2 % of 1,000" in words.taught(91.23, 1000)
 
 
-@pytest.mark.parametrize(("p", "start"), [(0.4, "No winner"), (0.01, "It is more than luck for p")])
+@pytest.mark.parametrize(
+    ("p", "start"), [(0.4, "No winner"), (0.001, "It is more than luck for p")]
+)
 def test_winners_against_luck(p, start):
     row = {"search": "S11: p", "cells": 6, "above_mean": 1.0, "expected": 0.9, "p": p}
     said = words.luck(pd.DataFrame([row]))
     assert said.startswith(start)
     assert "1.00 points above the mean of 6 cells, where equal cells give 0.90" in said
+    assert ("p < 0.01" in said) == (p < 0.01)
 
 
 def test_best_epoch_adds_nothing_or_something():
@@ -101,26 +104,36 @@ def test_an_effect_is_one_where_its_interval_leaves_out_zero():
 
 
 @pytest.mark.parametrize(
-    ("change", "start"),
+    ("middle", "last", "said"),
     [
-        ([-9, -10, -11, -10], "Compression costs accuracy"),
-        ([9, 10, 11, 10], "Here the smaller networks are the more accurate ones"),
-        ([-9, 10, -11, 10], "It cannot be told whether"),
+        (
+            [-5, -6, -5, -6],
+            [-9, -10, -11, -10],
+            "Compression costs accuracy: the mean falls from 50.0",
+        ),
+        (
+            [9, 10, 11, 10],
+            [-9, -10, -11, -10],
+            "the mean rises from 50.0 % at 2.2x to 60.0 % at 4.12x",
+        ),
+        (
+            [1, 2, 1, 2],
+            [9, 10, 11, 10],
+            "the mean rises from 50.0 % at 2.2x to 60.0 % at 1122x (+10.0",
+        ),
+        ([-9, 10, -11, 10], [-9, 10, -11, 11], "It cannot be told whether"),
     ],
 )
-def test_whether_compression_costs_accuracy(change, start):
+def test_whether_compression_costs_accuracy(middle, last, said):
     pairs = [("kd", 0), ("kd", 1), ("ig", 0), ("ig", 1)]
-    table = pd.DataFrame(
-        [
-            {"method": m, "seed": s, "level": level, "accuracy": 50 + add * (level == 8)}
-            for (m, s), add in zip(pairs, change)
-            for level in (2, 8)
-        ]
-    )
-    said = words.smaller(table, {0: 1.0, 2: 4.12, 8: 1121.7}, 4)
-    assert said.startswith(start)
-    assert "from 50.0 % at 4.12x" in said
-    assert ("After 4 epochs" in said) == ("more accurate" in said)
+    rows = [
+        {"method": m, "seed": s, "level": level, "accuracy": 50 + add}
+        for (m, s), *more in zip(pairs, middle, last)
+        for level, add in zip((1, 2, 8), (0, *more))
+    ]
+    found = words.smaller(pd.DataFrame(rows), {0: 1.0, 1: 2.2, 2: 4.12, 8: 1121.7}, 4)
+    assert said in found
+    assert ("After 4 epochs" in found) == ("rises" in found)
 
 
 @pytest.mark.parametrize(("printed", "where"), [(140, "far off"), (20, "off"), (15, "on")])

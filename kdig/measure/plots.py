@@ -84,7 +84,7 @@ def plain_ticks(*axes: Axis) -> None:
         axis.set_major_formatter(_plain)
 
 
-def _plain(value: float, _place: int | None = None) -> str:
+def _plain(value: float, _place: float = 0) -> str:
     """A number without an exponent."""
     return (
         f"{value:,.0f}"
@@ -299,7 +299,7 @@ def softened(probabilities: Mapping[str, "Tensor"], classes: Sequence[str]) -> F
         axis.plot(places, values.cpu().double(), mark, ms=6, color=colour, label=name)
     axis.set(yscale="log", xlabel="class", ylabel="teacher's probability")
     names = readable(classes)
-    turned = {"rotation": 30, "ha": "right"} if max(map(len, names)) > 3 else {}
+    turned: dict[str, Any] = {"rotation": 30, "ha": "right"} if max(map(len, names)) > 3 else {}
     axis.set_xticks(places, names, **turned)
     plain_ticks(axis.yaxis)
     _below(figure, _keys(axis))

@@ -6,6 +6,7 @@ which figures draw solid and hollow dots.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 from torch import Tensor
@@ -147,7 +148,7 @@ def luck(winners: pd.DataFrame) -> str:
     """Whether the winner of each search stands out of what equal cells give (`p` below 0.05)."""
     parts = [
         f"in the search of {row.search.partition(': ')[2]} it stands {row.above_mean:.2f} points above"
-        f" the mean of {row.cells} cells, where equal cells give {row.expected:.2f} (p = {row.p:.2f})"
+        f" the mean of {row.cells} cells, where equal cells give {row.expected:.2f} ({_p(row.p)})"
         for row in winners.itertuples()
     ]
     more = [row.search.partition(": ")[2] for row in winners.itertuples() if row.p < 0.05]
@@ -155,6 +156,10 @@ def luck(winners: pd.DataFrame) -> str:
         f"It is more than luck for {joined(more)}" if more else "No winner is more than luck gives"
     )
     return f"{verdict}: {'; '.join(parts)}."
+
+
+def _p(p: float) -> str:
+    return f"p = {p:.2f}" if p >= 0.01 else "p < 0.01"
 
 
 # 04
@@ -186,24 +191,38 @@ def effect(row: pd.Series, name: str, unit: str = POINTS) -> str:
 
 
 def smaller(frame: pd.DataFrame, factors: Mapping[int, float], epochs: int) -> str:
-    """Whether the smallest student is less accurate than the largest one: the difference over all
-    methods and seeds, with its 95 % interval.
+    """Whether accuracy falls with compression: the best level, and the smallest student, against
+    the largest one, over all methods and seeds, with intervals for all comparisons at once.
     """
     runs = frame.pivot(index=["method", "seed"], columns="level", values="accuracy")
-    large, small = (which(runs.columns, key=lambda k: factors[k]) for which in (min, max))
-    difference = runs[small] - runs[large]
-    low, high = stats.mean_interval(difference)
-    ends = f"from {runs[large].mean():.1f} % at {factors[large]:.3g}x to {runs[small].mean():.1f} %"
-    middle = f"{ends} at {factors[small]:.4g}x ({difference.mean():+.1f} points, {low:+.1f} to {high:+.1f})"
-    if not stats.leaves_out(low, high):
-        return f"It cannot be told whether compression costs accuracy here: the mean goes {middle}."
-    if difference.mean() < 0:
-        return f"Compression costs accuracy: the mean falls {middle}."
-    return (
-        f"Here the smaller networks are the more accurate ones: the mean rises {middle}. After"
-        f" {epochs} epochs this may say more about short training than about compression: a large"
-        " network needs longer."
-    )
+    order = sorted(runs.columns, key=lambda level: factors[level])
+    best, small = runs[order].mean().idxmax(), order[-1]
+    rise = _step(runs, factors, order[0], best)
+    if best != order[0] and rise.told:
+        return (
+            f"Here smaller networks are more accurate, up to a point: the mean rises {rise.said}. After"
+            f" {epochs} epochs this may say more about short training than about compression: a"
+            " large network needs longer."
+        )
+    fall = _step(runs, factors, order[0], small)
+    if fall.told:
+        return f"Compression costs accuracy: the mean falls {fall.said}."
+    return f"It cannot be told whether compression costs accuracy here: the mean goes {fall.said}."
+
+
+class Step(NamedTuple):
+    """From one level to another: whether the difference is one, and what to say of it."""
+
+    told: bool
+    said: str
+
+
+def _step(runs: pd.DataFrame, factors: Mapping[int, float], start: int, end: int) -> Step:
+    difference = runs[end] - runs[start]
+    low, high = stats.mean_interval(difference, 1 - 0.05 / max(runs.shape[1] - 1, 1))
+    ends = [f"{runs[level].mean():.1f} % at {factors[level]:.4g}x" for level in (start, end)]
+    points = f"{difference.mean():+.1f} points, {low:+.1f} to {high:+.1f}"
+    return Step(bool(stats.leaves_out(low, high)), f"from {ends[0]} to {ends[1]} ({points})")
 
 
 def on_the_line(lines: pd.DataFrame) -> str:
