@@ -3,7 +3,9 @@
 """
 
 import itertools
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,8 @@ import torch
 from matplotlib import colors
 from matplotlib import pyplot as plt
 
-from kdig.measure import plots, stats
+from kdig.measure import lessons, plots, stats
+from kdig.paper import literature
 
 
 @pytest.fixture(autouse=True)
@@ -282,6 +285,14 @@ def drawn_with_names():
     yield plots.softened({"T = 1": torch.full((4,), 0.25)}, NAMES)
     yield plots.dots({"MSE": pd.DataFrame(values)}, "class")
     yield plots.logit_gaps(gaps, {NAMES[0]: 1.0})
+
+
+@pytest.mark.parametrize("module", [plots, lessons, literature], ids=lambda module: module.__name__)
+def test_no_figure_is_given_a_greater_width(module):
+    source = Path(module.__file__).read_text(encoding="utf-8")
+    assert all(
+        float(width) <= plots.WIDTH for width in re.findall(r"figsize=\((\d[\d.]*),", source)
+    )
 
 
 def test_images_fit_a_telephone():

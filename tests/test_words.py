@@ -199,7 +199,7 @@ def test_two_normals_and_the_highest_run():
     )
     assert words.two_kinds(table[:1]).startswith("No method's runs ask for two normals")
     best = pd.DataFrame({"curve": "released runs", "x": [3, 10], "value": [0.3, 0.6]})
-    assert words.highest(best).endswith("by 0.60 points (released runs).")
+    assert words.highest(best).endswith("by 0.60 points for released runs.")
 
 
 def test_the_scope_is_that_of_the_profile():

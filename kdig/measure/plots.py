@@ -78,7 +78,7 @@ def plain_ticks(*axes: Axis) -> None:
         low, high = sorted(axis.get_view_interval())
         decades = np.log10(high / low)
         near, far = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0), (1.0, 2.0, 5.0)
-        subs = near if decades < 0.8 else far if decades < 2.2 else (1.0,)
+        subs = near if decades < 0.8 else far if decades < 2.7 else (1.0,)
         axis.set_major_locator(LogLocator(subs=subs, numticks=20))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(_plain)

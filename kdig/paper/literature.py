@@ -458,6 +458,7 @@ def figure1(table: pd.DataFrame, averages: Mapping[str, tuple[float, float]]) ->
             lw=1.2,
             label=f"mean {key}:\nprinted {printed:.2f}, recomputed {ours:.2f}",
         )
+    _half_filled(axis)
     _factor_axis(axis)
     axis.set(ylabel="accuracy (%)", ylim=(43, 101.5))
     figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize="small")
@@ -467,6 +468,12 @@ def figure1(table: pd.DataFrame, averages: Mapping[str, tuple[float, float]]) ->
 def _filled(factor: float) -> str:
     """Half a mark for a factor that is printed as 0.00 and drawn at 1."""
     return "full" if factor > 0 else "left"
+
+
+def _half_filled(axis: Axes) -> None:
+    """A legend entry for the marks of rows whose factor is printed as 0.00."""
+    form: dict[str, Any] = {"marker": "o", "fillstyle": "left", "mfcalt": "white", "ls": ""}
+    axis.plot([], [], color="#555555", ms=6, label="factor printed as 0.00", **form)
 
 
 def scatter(table: pd.DataFrame, delta: str = "delta") -> Figure:
@@ -485,6 +492,7 @@ def scatter(table: pd.DataFrame, delta: str = "delta") -> Figure:
             )
         axis.plot([], [], marker=marker, color=colour, ls="", ms=6, label=name)
     axis.axhline(0, color="#555555", lw=1, ls="--")
+    _half_filled(axis)
     _factor_axis(axis)
     axis.set(ylabel="student's minus teacher's accuracy\n(percentage points)")
     figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize="small")

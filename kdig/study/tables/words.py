@@ -337,7 +337,7 @@ def two_kinds(mixture: pd.DataFrame) -> str:
 def highest(best: pd.DataFrame, n: int = 10) -> str:
     """What reporting the highest of `n` equal runs adds (`curve`, `x`, `value`)."""
     rows = best[best.x == n]
-    said = joined(f"{r.value:.2f} points ({r.curve})" for r in rows.itertuples())
+    said = joined(f"{r.value:.2f} points for {r.curve}" for r in rows.itertuples())
     return f"The highest of {n} equal runs lies above their true mean by {said}."
 
 
