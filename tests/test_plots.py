@@ -173,6 +173,7 @@ def test_two_runs_are_drawn_and_their_interval_is_not():
     runs = [line.get_ydata() for line in axis.lines if line.get_marker() == "_" and line.get_ls()]
     assert [58.0, 62.0] in [list(some) for some in runs]
     assert [67.0, 73.0] not in [list(some) for some in runs]
+    assert axis.get_ylim()[0] < 58
 
 
 def test_images_go_on_below_after_five():

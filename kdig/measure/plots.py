@@ -584,9 +584,8 @@ def compression_curves(
     figure, axes = plt.subplots(len(heights), 1, figsize=size, height_ratios=heights)
     _accuracy_lines(axes[0], table)
     axes[0].plot(1, teacher, "h", ms=8, color="black", label="Teacher")
-    values = [*table.accuracy, teacher]
-    room = np.ptp(values)
-    axes[0].set_ylim(min(values) - 0.12 * room, max(values) + 0.08 * room)
+    low, high = axes[0].get_ylim()
+    axes[0].set_ylim(min(low, teacher - 2), max(high, teacher + 2))
     if len(part):
         _accuracy_lines(axes[1], part)
         axes[1].set_title(f"{detail[0]:.3g}x to {detail[1]:.3g}x", fontsize="medium")
@@ -631,8 +630,10 @@ def _accuracy_lines(axis: Axes, table: pd.DataFrame) -> None:
         for place, row in zip(few.factor * 1.03**shift, few.to_dict("records")):
             ends = [row["min"], row["max"]]
             axis.plot([place] * 2, ends, "_", ms=9, mew=1.5, color=COLOURS[method])
+    few = table[table.n < FEWEST] if "n" in table else table[:0]
+    shown = [*table.accuracy, *(end for name in ("min", "max") for end in few.get(name, []))]
     room = 0.15 * max(float(np.ptp(table.accuracy)), 0.5)
-    axis.set_ylim(table.accuracy.min() - room, table.accuracy.max() + room)
+    axis.set_ylim(min(shown) - room, max(shown) + room)
     axis.set_ylabel("test accuracy (%)")
 
 
