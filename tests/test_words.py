@@ -26,7 +26,7 @@ def test_differences_are_above_below_or_cannot_be_told():
     assert words.compared(table, "the student") == (
         "KD (+2.00 percentage points, +1.00 to +3.00) lies above the student."
         " IG (-3.00 percentage points, -4.00 to -2.00) lies below the student."
-        " 1 cannot be told from it: the interval holds 0."
+        " 1 other cannot be told from it: its interval holds 0."
     )
     assert words.finding(table, "the student") == (
         "Of 3 compared with the student: 1 above, 1 below and 1 that cannot be told from it"
@@ -40,6 +40,7 @@ def test_where_nothing_can_be_told_the_largest_difference_is_named():
         " The largest difference is that of IG (-4.00 percentage points, -9.00 to +1.00)."
     )
     assert words.finding(table, "the student").startswith("None of 2")
+    assert words.compared(table[:0], "the student") == "There are 0 differences to the student."
     assert words.compared(table[:1], "it").startswith("KD cannot be told from it: the 95 %")
 
 
@@ -49,6 +50,10 @@ def test_of_many_differences_three_are_named():
     assert said.startswith("KD & AT (+6.00")
     assert "AT (+4.00 percentage points, +3.00 to +5.00) and 2 more lie above it." in said
     assert "cannot" not in said
+    unclear = pd.concat([table, rows(student=(-1, 1), ig_at=(-1, 2))])
+    assert "2 others cannot be told from it: their intervals hold 0." in words.compared(
+        unclear, "it"
+    )
 
 
 def test_an_interval_that_is_not_known_tells_nothing():

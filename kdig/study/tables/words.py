@@ -53,26 +53,35 @@ def compared(
     rows: pd.DataFrame, than: str, unit: str = POINTS, by: str = "method", digits: int = 2
 ) -> str:
     """What the intervals `low` to `high` say of each `difference` to `than`, the largest first."""
+    if not len(rows):
+        return f"There are 0 differences to {than}."
     above, below, open_ = (
-        part.reindex(part.difference.abs().sort_values(ascending=False).index)
-        for part in _sides(rows)
+        part.sort_values("difference", key=abs, ascending=False) for part in _sides(rows)
     )
-    if not len(above) + len(below):
-        largest = _number(open_.iloc[0], by, unit, digits)
-        every = (
-            f"None of the {len(rows)} can" if len(rows) > 1 else f"{label(rows[by].iloc[0])} cannot"
-        )
-        holds = "every 95 % interval holds" if len(rows) > 1 else "the 95 % interval holds"
-        return (
-            f"{every} be told from {than}: {holds} 0. The largest difference is that of {largest}."
-        )
+    if len(open_) == len(rows):
+        return _none(open_, than, _number(open_.iloc[0], by, unit, digits), by)
     said = [
         _side(above, "above", than, by, unit, digits),
         _side(below, "below", than, by, unit, digits),
+        _others(len(open_)),
     ]
-    if len(open_):
-        said.append(f"{len(open_)} cannot be told from it: the interval holds 0.")
     return " ".join(part for part in said if part)
+
+
+def _none(rows: pd.DataFrame, than: str, largest: str, by: str) -> str:
+    """What to say where no difference can be told from zero."""
+    if len(rows) == 1:
+        who, holds = f"{label(rows[by].iloc[0])} cannot", "the 95 % interval holds"
+    else:
+        who, holds = f"None of the {len(rows)} can", "every 95 % interval holds"
+    return f"{who} be told from {than}: {holds} 0. The largest difference is that of {largest}."
+
+
+def _others(number: int) -> str:
+    """How many more cannot be told."""
+    if number == 1:
+        return "1 other cannot be told from it: its interval holds 0."
+    return f"{number} others cannot be told from it: their intervals hold 0." if number else ""
 
 
 def _side(
