@@ -104,14 +104,6 @@ def _number(row: pd.Series, by: str, unit: str, digits: int) -> str:
 # 02
 
 
-def taught(accuracy: float, images: int) -> str:
-    """The teacher's accuracy (percent), and how far that is from 94 % in the paper."""
-    return (
-        f"The teacher answers {accuracy:.1f} % of {images:,} test images correctly; the paper's"
-        " answers 93.91 % of CIFAR-10's."
-    )
-
-
 def sharpness(probabilities: Mapping[str, Tensor], classes: Sequence[str]) -> str:
     """What the teacher gives its first choice at the lowest and the highest temperature."""
     (cold, sure), (warm, soft) = (list(probabilities.items())[i] for i in (0, -1))
