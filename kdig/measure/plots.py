@@ -485,6 +485,7 @@ def _surface(figure: Figure, grid: pd.DataFrame, row: str, column: str) -> None:
     steep.set(yticks=range(grid.shape[0]), yticklabels=list(grid.index), ylabel=row)
     steep.tick_params(labelsize="small", pad=1)
     steep.view_init(28, -130)
+    steep.patch.set_visible(False)  # it would lie over the heat map's axis
     steep.set_in_layout(False)  # whose size in three dimensions leaves the layout no room
 
 
