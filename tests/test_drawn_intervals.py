@@ -11,6 +11,7 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from kdig.measure import plots
 from kdig.measure.plots import LABELS
@@ -96,8 +97,8 @@ def method_accuracy() -> tuple[Pairs, Pairs]:
 
 
 def paired_differences() -> tuple[Pairs, Pairs]:
-    table = of_methods(difference=lambda t: t["mean"], filled=[True, False, True])
-    return drawn_bars(plots.dots({"x": table}, value="difference")), pairs(table)
+    table = of_methods(difference=lambda t: t["mean"])
+    return drawn_bars(plots.dots({"x": table}, value="difference", lines={"": 0})), pairs(table)
 
 
 def search_means() -> tuple[Pairs, Pairs]:
@@ -162,7 +163,7 @@ def raw_and_balanced() -> tuple[Pairs, Pairs]:
         {"method": ["student", "kd"], "raw": [50.0, 51.0], "balanced": [52.0, 53.0]}
     )
     figure = plots.raw_and_balanced(table, networks)
-    return drawn_bars(figure, 1), pairs(table) + pairs(table, "pictures_low", "pictures_high")
+    return drawn_bars(figure), pairs(table) + pairs(table, "pictures_low", "pictures_high")
 
 
 def two_readings() -> tuple[Pairs, Pairs]:
@@ -272,6 +273,17 @@ def test_intervals_drawn_are_those_of_the_table(case):
     found, wanted = (np.array(sorted(part)) for part in case())
     assert found.shape == wanted.shape
     np.testing.assert_allclose(found, wanted, rtol=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_figures_can_be_read_on_a_telephone(case):
+    plots.style()
+    case()
+    for figure in map(plt.figure, plt.get_fignums()):
+        assert figure.get_figwidth() <= plots.WIDTH
+        figure.canvas.draw()
+        shown = [t for t in figure.findobj(Text) if t.get_text() and t.get_visible()]
+        assert min(text.get_fontsize() for text in shown) >= 9
 
 
 # cases that draw with `dots`, in all its forms

@@ -248,6 +248,43 @@ def test_code_of_the_primer_never_goes_on_for_more_than_two_cells():
     assert "ccc" not in kinds
 
 
+def calls(source, name):
+    """Names of the keywords of each call of `out.<name>`."""
+    return [
+        {keyword.arg for keyword in node.keywords}
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == f"out.{name}"
+    ]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_figure_has_a_title_and_results_are_said(path):
+    if path.stem.startswith(("00", "99")):  # whose captions are one sentence; which has no figure
+        return
+    sources = [source for source, _ in code_cells(path).values()]
+    untitled = [c for source in sources for c in calls(source, "figure") if "title" not in c]
+    assert not untitled
+    if not path.stem.startswith("01"):  # whose closing cell says what its fixed tables show
+        assert any(calls(source, "say") for source in sources)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_text_is_about_one_profile(path):
+    """A closing cell stands in the copies of every profile."""
+    cells = nbformat.read(path, as_version=4).cells
+    texts = {c.id: c.source for c in cells if c.cell_type == "markdown" and c.id != "title"}
+    assert [name for name, text in texts.items() if "demo profile" in text] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_captions_hold_no_fingerprint(path):
+    for cell, (source, _) in code_cells(path).items():
+        for node in ast.walk(ast.parse(source)):
+            named = isinstance(node, ast.Assign) and ast.unparse(node.targets[0])
+            if named in ("caption", "about", "where", "setting", "damage_about"):
+                assert "data.label" not in ast.unparse(node.value), cell
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_tables_are_made_by_functions(path):
     """Names of facts and verdicts beside a table belong to the functions of `kdig.study.tables`."""

@@ -65,6 +65,26 @@ def test_figures_are_shown_over_their_caption(shell, tmp_path):
     assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".png", ".svg", ".txt"}
 
 
+def test_results_are_said_with_a_number(shell, tmp_path):
+    out = Outputs(tmp_path)
+    with capture_output() as captured:
+        out.say("KD & IG lies 1.2 points above the student.")
+    (said,) = captured.outputs
+    assert said.data["text/html"].startswith("<p><strong>Result.</strong> KD &amp; IG lies 1.2")
+    with pytest.raises(ValueError, match="with its number"):
+        out.say("KD is better.")
+
+
+def test_a_title_is_no_wider_than_its_figure(tmp_path):
+    figure = plt.figure(figsize=(4, 3))
+    Outputs(tmp_path).figure(figure, "f", CAPTION, title="what the figure shows " * 4)
+    assert max(map(len, figure.get_suptitle().splitlines())) <= 38
+    assert figure.get_suptitle().split() == ["what", "the", "figure", "shows"] * 4
+    plain = plt.figure()
+    Outputs(tmp_path).figure(plain, "g", CAPTION)
+    assert not plain.get_suptitle()
+
+
 def test_outside_of_a_notebook_nothing_is_shown(tmp_path, capsys):
     figure, _ = plt.subplots()
     assert Outputs(tmp_path).figure(figure, "f", CAPTION) is None

@@ -1018,6 +1018,13 @@ class TestReleasedResults:
         assert table.shape == (4, 6)
         assert len(released_results.cifar10c_conditions()) == 21
 
+    def test_released_networks_are_called_by_their_method(self):
+        files = ["CIFAR10_KD_IG_T2", "CIFAR10-Train80Rand_KD_IG_T2", "mine.pt"]
+        names = ["KD & IG", "KD & IG, 80 % of images", "mine.pt"]
+        assert list(released_results.called(files).values()) == names
+        twice = ["CIFAR10_KD_IG_T2", "CIFAR10_KD_IG_T4"]
+        assert list(released_results.called(twice).values()) == twice
+
     def test_released_networks_are_compared_where_they_saw_the_same_images(self):
         names = ["Train80Rand_Student_T", "Train80Rand_KD_IG_T", "CIFAR10_KD_T"]
         before = dict.fromkeys(names, np.ones(8, dtype=bool))

@@ -109,11 +109,16 @@ class Dataset:
 
     @property
     def label(self) -> str:
-        """What to print beside a result: name, identity, size."""
+        """What is kept beside a result: name, size, identity."""
+        return f"{self.about}, fingerprint {self.fingerprint}"
+
+    @property
+    def about(self) -> str:
+        """What a reader needs to know beside a figure or table: name and size."""
         size = f"{self.train.images.shape[-1]}x{self.train.images.shape[-1]}"
         cifar10 = "CIFAR-10 (exact)" if self.is_cifar10 else "not the published CIFAR-10"
         known = {"digits": "scikit-learn digits", "cifar10": cifar10}
-        return f"{known.get(self.name, self.name)}, {size}, fingerprint {self.fingerprint}"
+        return f"{known.get(self.name, self.name)}, {size}"
 
 
 def load_dataset(

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kdig.measure.plots import SERIES, banded_curves
+from kdig.measure.plots import SERIES, WIDTH, banded_curves
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ def _bare(axis: Axes, title: str) -> None:
 
 def soft_targets(image: "Tensor", label: str, probabilities: Mapping[str, "Tensor"]) -> Figure:
     """An image (3, H, W), and the probabilities (K,) of its classes at several temperatures."""
-    figure, (left, wide) = plt.subplots(1, 2, figsize=(7, 2.6), width_ratios=[1, 3])
+    figure, (left, wide) = plt.subplots(1, 2, figsize=(WIDTH, 2.6), width_ratios=[1, 3])
     left.imshow(image.permute(1, 2, 0))
     _bare(left, f"label {label}")
     table = pd.DataFrame({name: p.cpu().double() for name, p in probabilities.items()})
@@ -57,7 +57,7 @@ Course = tuple["Tensor", "Tensor", "Tensor"]  # places, F there, the size of its
 
 def saturation(toy: Course, teacher: Course) -> Figure:
     """F and its gradient for the toy function 1 - ReLU(1 - x), and for a network along a path."""
-    figure, axes = plt.subplots(1, 2, figsize=(7.4, 2.9))
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.1))
     titles = ("F(x) = 1 - ReLU(1 - x)", "F: the teacher's probability of 3")
     for axis, (places, height, gradient), title, name in zip(
         axes, (toy, teacher), titles, ("x", "beta")
@@ -75,7 +75,7 @@ def path(
     """The images (N, 3, H, W) of a path at the places `shown`, and below them what F gives along
     it: a panel for each of `values` (N,) over `betas` (N,).
     """
-    figure = plt.figure(figsize=(8, 3.6))
+    figure = plt.figure(figsize=(WIDTH, 3.6))
     (upper,), (lower,) = figure.subfigures(2, 1, squeeze=False, height_ratios=[1, 2])
     for axis, place in zip(upper.subplots(1, len(shown)), shown):
         axis.imshow(images[place].permute(1, 2, 0))
@@ -91,7 +91,7 @@ def signed_maps(image: "Tensor", maps: Mapping[str, "Tensor"]) -> Figure:
     """An image (3, H, W) beside signed maps (H, W): red above zero, blue below it, each on its own
     scale.
     """
-    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(1.75 * (1 + len(maps)), 2))
+    figure, axes = plt.subplots(1, 1 + len(maps), figsize=(WIDTH, WIDTH / (1 + len(maps)) + 0.3))
     axes[0].imshow(image.permute(1, 2, 0))
     _bare(axes[0], "image")
     for axis, (name, values) in zip(axes[1:], maps.items()):

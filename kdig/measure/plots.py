@@ -1,14 +1,17 @@
 """One function a figure: each takes tensors or tables and returns a matplotlib figure; none reads
 or writes files, and none needs torch unless it is given tensors.
 
-A method has the same colour in every figure, from a palette that colour-blind readers can tell
-apart; what is not a method is drawn in the colours of `SERIES`, which have none of it.
+A method has the same colour and the same mark in every figure, from a palette that colour-blind
+readers can tell apart; what is not a method is drawn in the colours of `SERIES`, which have none of
+it. A hollow dot means one thing: an interval that holds the value it is compared with
+(`stats.leaves_out`). No figure is wider than `WIDTH`, so that it can be read on a telephone.
 """
 
 import functools
 import itertools
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,14 +20,16 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
-from kdig.core.methods import LABELS, METHODS
+from kdig.core.methods import KEYS, LABELS, METHODS
+from kdig.measure import stats
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,11 +40,17 @@ PAPER = "#555555"
 # indigo, wine, cyan, olive, sand
 SERIES = ("#332288", "#882255", "#88ccee", "#999933", "#ddcc77")
 MARKS = "osD^vPX"  # as many again: colour and mark together repeat after 35 series
+METHOD_MARKS = dict(zip(METHODS, "osD^vPX*"))
+FAINT = "#c8c8c8"  # what stands behind the line that a panel is about
+# of a figure (inches): 358 pixels wide, as on a telephone, its letters are still eight pixels high
+WIDTH = 6.4
+FEWEST = 3  # the interval of fewer runs fills any panel: the runs themselves are drawn
+COLUMNS = 5  # images beside each other; further ones go on below
 
 
 def style() -> None:
     """Sizes and fonts shared by all figures."""
-    sns.set_theme(context="notebook", style="ticks", font_scale=0.85)
+    sns.set_theme(context="notebook", style="ticks", font_scale=0.95)
     mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
     mpl.rcParams.update({"figure.constrained_layout.use": True, "svg.hashsalt": "kdig"})
 
@@ -47,14 +58,70 @@ def style() -> None:
 def series(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """A colour of `SERIES` and a mark for each name, whatever their number.
 
-    What is named after a method, as "KD & IG" or "KD & IG, our sd 0.3", has that method's colour.
+    What is named after a method, as "KD & IG, our sd 0.3", has that method's colour, and the method
+    itself its mark as well.
     """
-    of_method = {label: COLOURS[method] for method, label in LABELS.items()}
+    colours = {label: COLOURS[method] for method, label in LABELS.items()}
+    marks = {label: METHOD_MARKS[method] for method, label in LABELS.items()}
     looks = zip(itertools.cycle(SERIES), itertools.cycle(MARKS))
     return {
-        name: (of_method.get(name.partition(",")[0], look), mark)
-        for name, (look, mark) in zip(dict.fromkeys(names), looks)
+        name: (colours.get(name.partition(",")[0], colour), marks.get(name, mark))
+        for name, (colour, mark) in zip(dict.fromkeys(names), looks)
     }
+
+
+def plain_ticks(*axes: Axis) -> None:
+    """Ticks of logarithmic axes as one says them: 0.2, 0.5, 1, 2. To be called last, when the range
+    is known.
+    """
+    for axis in axes:
+        low, high = sorted(axis.get_view_interval())
+        decades = np.log10(high / low)
+        near, far = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0), (1.0, 2.0, 5.0)
+        subs = near if decades < 0.8 else far if decades < 2.7 else (1.0,)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=20))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(_plain)
+
+
+def _plain(value: float, _place: float = 0) -> str:
+    """A number without an exponent."""
+    return (
+        f"{value:,.0f}"
+        if value >= 1000
+        else np.format_float_positional(value, 4, fractional=False, trim="-")
+    )
+
+
+def _wrapped(text: str, width: int) -> str:
+    """`text` in lines of at most `width` signs, none of which ends in the middle of `n = 5`."""
+    return textwrap.fill(text.replace(" = ", "\u00a0=\u00a0"), width)
+
+
+def _below(figure: Figure, keys: Mapping[str, Artist], columns: int = 3) -> None:
+    """A legend under the panels, where it takes no width from them."""
+    figure.legend(
+        keys.values(),
+        keys.keys(),
+        frameon=False,
+        fontsize="small",
+        ncols=min(len(keys), columns),
+        loc="outside lower center",
+    )
+
+
+def _keys(*axes: Axes) -> dict[str, Artist]:
+    """Legend entries of several axes together, each name once."""
+    entries = [axis.get_legend_handles_labels() for axis in axes]
+    return {name: handle for handles, names in entries for handle, name in zip(handles, names)}
+
+
+def _ends(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` without the intervals that rest on fewer than `FEWEST` runs of their own (`n`)."""
+    if "n" not in table:
+        return table
+    enough = table.n >= FEWEST
+    return table.assign(low=table.low.where(enough), high=table.high.where(enough))
 
 
 def readable(names: Iterable[str]) -> list[str]:
@@ -108,20 +175,15 @@ def _bars(value: ArrayLike, low: ArrayLike, high: ArrayLike, most: float = 100.0
 def picture_rows(
     rows: Mapping[str, "Tensor"], titles: Sequence[str], bars: Mapping[str, str] | None = None
 ) -> Figure:
-    """A grid of pictures: one row per entry of `rows`, (N, 3, H, W) colour or (N, H, W) map; one
-    column per title.
+    """A grid of images: one row per entry of `rows`, (N, 3, H, W) colour or (N, H, W) map; one
+    column per title, and after `COLUMNS` of them the rows once more, below.
 
-    Colour pictures are in [0, 1]; the maps of a row share one scale from zero, named in `bars` (row
+    Colour images are in [0, 1]; the maps of a row share one scale from zero, named in `bars` (row
     -> label of its colour bar).
     """
-    figure, axes = plt.subplots(
-        len(rows),
-        len(titles),
-        figsize=(1.05 * len(titles) + 1.2, 1.2 * len(rows) + 0.3),
-        squeeze=False,
-    )
-    for line, (name, pictures) in zip(axes, rows.items()):
-        top = float(pictures.max()) if pictures.ndim == 3 else 1.0
+    figure, lines = _image_grid(rows, titles, 1.15)
+    for line, (name, pictures) in lines:
+        top = float(rows[name].max()) if pictures.ndim == 3 else 1.0
         for axis, picture in zip(line, pictures):
             shown = axis.imshow(
                 picture.permute(1, 2, 0) if picture.ndim == 3 else picture,
@@ -129,32 +191,58 @@ def picture_rows(
                 vmin=0,
                 vmax=top,
             )
-            axis.set(xticks=[], yticks=[])
-            sns.despine(ax=axis, left=True, bottom=True)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
         if bars and name in bars:
             figure.colorbar(shown, ax=list(line), label=bars[name], fraction=0.02, pad=0.01)
-    for axis, title in zip(axes[0], readable(titles)):
-        axis.set_title(title, fontsize="small")
     return figure
+
+
+Line = tuple[np.ndarray, tuple[str, "Tensor"]]
+
+
+def _image_grid(
+    rows: Mapping[str, "Tensor"], titles: Sequence[str], height: float
+) -> tuple[Figure, list[Line]]:
+    """Axes for rows of images, `COLUMNS` beside each other: each line of axes with the name of its
+    row and the images that it is to show.
+    """
+    starts = range(0, len(titles), COLUMNS)
+    columns = min(COLUMNS, len(titles))
+    size = (1.05 * columns + 1.15, height * len(rows) * len(starts) + 0.3)
+    figure, axes = plt.subplots(len(starts) * len(rows), columns, figsize=size, squeeze=False)
+    lines = []
+    for line, (start, (name, images)) in zip(axes, itertools.product(starts, rows.items())):
+        part = images[start : start + COLUMNS]
+        lines.append((line, (name, part)))
+        for axis in line:
+            axis.set(xticks=[], yticks=[])
+            sns.despine(ax=axis, left=True, bottom=True)
+        for axis in line[len(part) :]:
+            axis.set_visible(False)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        if name == next(iter(rows)):
+            for axis, title in zip(line, readable(titles)[start:]):
+                axis.set_title(title, fontsize="small")
+    return figure, lines
 
 
 def map_scalings(picture: "Tensor", maps: Mapping[str, "Tensor"]) -> Figure:
     """The form of Figure 4: normalised maps (H, W) of one picture (3, H, W), their overlays, and
     histograms of their values.
     """
-    figure, axes = plt.subplots(3, len(maps), figsize=(2.6 * len(maps), 6.4), squeeze=False)
+    figure, axes = plt.subplots(3, len(maps), figsize=(WIDTH, 5), sharey="row", squeeze=False)
     for column, (name, values) in zip(axes.T, maps.items()):
         column[0].imshow(values, cmap="gray", vmin=0, vmax=1)
         column[1].imshow((0.5 * picture + 0.5 * values).permute(1, 2, 0))
         column[2].hist(values.flatten().numpy(), bins=20, range=(0, 1), color=PAPER)
-        column[0].set_title(name, fontsize="small")
-        column[2].set(xlabel="normalised IG", yscale="log", ylim=(0.8, values.numel()))
+        column[0].set_title(_wrapped(name, 14), fontsize="small")
+        column[2].set(yscale="log", ylim=(0.8, values.numel()))
+        plain_ticks(column[2].yaxis)
         for axis in column[:2]:
             axis.set(xticks=[], yticks=[])
             sns.despine(ax=axis, left=True, bottom=True)
     for axis, label in zip(axes[:, 0], ("map", "overlay", "pixels")):
         axis.set_ylabel(label)
+    figure.supxlabel("normalised IG", fontsize="medium")
     return figure
 
 
@@ -164,13 +252,13 @@ def learning_curves(history: pd.DataFrame, reference: float | None = None) -> Fi
     The paper's value dashed.
     """
     figure, axis = plt.subplots(figsize=(5.5, 3.2))
-    training = "training pictures (augmented)"
+    training = "training images (augmented)"
     axis.plot(
         history.epoch, history.train_accuracy, marker="o", ms=3, color=SERIES[0], label=training
     )
     scored = history.dropna(subset=["test_accuracy"])
     axis.plot(
-        scored.epoch, scored.test_accuracy, marker="s", ms=3, color=SERIES[1], label="test pictures"
+        scored.epoch, scored.test_accuracy, marker="s", ms=3, color=SERIES[1], label="test images"
     )
     if reference is not None:
         axis.axhline(reference, ls="--", lw=1, color=PAPER, label=f"paper: {reference:.2f} %")
@@ -193,34 +281,28 @@ def completeness(deltas: Mapping[str, "Tensor"]) -> Figure:
     sns.histplot(data, x="value", hue="baseline", bins=30, element="step", palette=colours, ax=axis)
     for (_, delta), colour in zip(deltas.items(), colours):
         axis.axvline(float(delta.abs().median().log10()), color=colour, ls="--", lw=1)
-    axis.xaxis.set_major_formatter(lambda x, _: f"$10^{{{x:g}}}$")
-    axis.set(xlabel="|completeness delta| relative to |F(x) − F(x′)|", ylabel="pictures")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_formatter(lambda x, _: f"{_plain(100 * 10.0**x)} %")
+    axis.set(xlabel="|completeness delta| as share of |F(x) − F(x′)|", ylabel="images")
     return figure
 
 
 def softened(probabilities: Mapping[str, "Tensor"], classes: Sequence[str]) -> Figure:
-    """Class probabilities of one picture at several temperatures, as grouped bars on a logarithmic
-    axis.
+    """Class probabilities of one image at several temperatures, as dots on a logarithmic axis,
+    which has no zero for a bar to stand on.
     """
-    figure, axis = plt.subplots(figsize=(6.5, 3.0))
-    data = pd.DataFrame(
-        {name: p.cpu().double() for name, p in probabilities.items()}, index=readable(classes)
-    )
-    data.plot.bar(
-        ax=axis,
-        width=0.8,
-        color=[colour for colour, _ in series(probabilities).values()],
-        logy=True,
-        rot=30,
-    )
-    axis.set(xlabel="class", ylabel="teacher's probability")
-    axis.legend(
-        title=None,
-        frameon=False,
-        ncols=len(probabilities),
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-    )
+    figure, axis = plt.subplots(figsize=(WIDTH, 3.4))
+    places = np.arange(len(classes))
+    for (name, values), (colour, mark) in zip(
+        probabilities.items(), series(probabilities).values()
+    ):
+        axis.plot(places, values.cpu().double(), mark, ms=6, color=colour, label=name)
+    axis.set(yscale="log", xlabel="class", ylabel="teacher's probability")
+    names = readable(classes)
+    turned: dict[str, Any] = {"rotation": 30, "ha": "right"} if max(map(len, names)) > 3 else {}
+    axis.set_xticks(places, names, **turned)
+    plain_ticks(axis.yaxis)
+    _below(figure, _keys(axis))
     return figure
 
 
@@ -234,25 +316,22 @@ def method_accuracy(
     Beside it `paper`'s values (method -> mean, sd).
     """
     methods = [method for method in METHODS if method in set(summary.method)]
-    figure, axes = plt.subplots(
-        1, 2 if paper else 1, figsize=(9.5 if paper else 5.5, 3.6), sharey=True, squeeze=False
-    )
-    ours = axes[0, 0]
+    size = (WIDTH, 0.42 * len(methods) + 1.2)
+    figure, axes = plt.subplots(1, 2 if paper else 1, figsize=size, sharey=True, squeeze=False)
+    ours, means = axes[0, 0], _ends(summary).set_index("method")
     for row, method in enumerate(methods):
-        runs, line = frame[frame.method == method], summary[summary.method == method].iloc[0]
+        runs, line = frame[frame.method == method], means.loc[method]
+        look: dict[str, Any] = {"color": COLOURS[method], "marker": METHOD_MARKS[method], "ls": ""}
         jitter = np.linspace(-0.18, 0.18, len(runs))
         ours.plot(runs.accuracy, row + jitter, "o", ms=3.5, alpha=0.5, color=COLOURS[method])
         error = _bars(line["mean"], line.low, line.high)
-        ours.errorbar(
-            line["mean"], row, xerr=error, fmt="D", ms=5, capsize=3, color=COLOURS[method]
-        )
-    title = f"ours: runs, mean and 95 % interval, n = {int(summary.n.min())}"
+        ours.errorbar(line["mean"], row, xerr=error, ms=6, capsize=3, **look)
     ours.set(
         yticks=range(len(methods)),
         yticklabels=[LABELS[m] for m in methods],
         xlabel="test accuracy (%)",
-        title=title,
     )
+    ours.set_title(f"ours, n = {int(summary.n.min())}", fontsize="medium")
     ours.invert_yaxis()
     if paper:
         _paper_panel(axes[0, 1], methods, paper)
@@ -264,8 +343,10 @@ def _paper_panel(
 ) -> None:
     for row, method in enumerate(methods):
         mean, sd = paper[method]
-        axis.errorbar(mean, row, xerr=sd, fmt="D", ms=5, capsize=3, color=COLOURS[method])
-    axis.set(xlabel="test accuracy (%)", title="paper (Table 4): mean ± sd, n = 10")
+        look: dict[str, Any] = {"color": COLOURS[method], "marker": METHOD_MARKS[method], "ls": ""}
+        axis.errorbar(mean, row, xerr=sd, ms=6, capsize=3, **look)
+    axis.set(xlabel="test accuracy (%)")
+    axis.set_title("paper: mean ± sd, n = 10", fontsize="medium")
 
 
 def dots(
@@ -280,56 +361,57 @@ def dots(
 
     A panel an entry: label of the x axis -> table. A table has a row for each of its column `row`
     and in it a dot for each of its column `dot`, at `value`, with an interval from `low` to `high`.
-    A dot is hollow where a column `filled` says no; a column `printed` adds a diamond. `lines`
-    stand upright at a value: dashed with a label, plain without.
+    `lines` stand upright at a value: dashed with a label, plain without. Dots whose interval holds
+    the plain line are hollow, and the legend says so; a column `printed` adds a diamond.
     """
     names = list(dict.fromkeys(next(iter(panels.values()))[row]))
     crowd = max(table[row].value_counts().max() for table in panels.values())
-    labels = readable(map(_label, names))
-    size = (
-        2 + 0.06 * max(map(len, labels)) + 3.6 * len(panels),
-        (0.3 + 0.06 * crowd) * len(names) + 1.1,
-    )
+    labels = [_wrapped(name, 26) for name in readable(map(_label, names))]
+    size = (WIDTH, (0.32 + 0.08 * crowd) * len(names) + 1.7)
     figure, axes = plt.subplots(
         1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
     )
+    zero = (lines or {}).get("")
     for axis, (x_label, table) in zip(axes[0], panels.items()):
         beside = table.groupby(row, sort=False)[row]
         shift = beside.cumcount() - (beside.transform("size") - 1) / 2
         y = table[row].map(names.index).astype(float) + min(0.2, 0.75 / crowd) * shift
         alone = dot == row or len(set(table[dot])) == 1
-        _dots(axis, table.assign(x=table[value], y=y), dot, alone)
+        _dots(axis, table.assign(x=table[value], y=y), dot, alone, zero)
         for label, x in (lines or {}).items():
             axis.axvline(x, color=PAPER, lw=1, ls="--" if label else "-", label=label or None)
-        axis.set(xlabel=x_label, xlim=limits, ylim=(len(names) - 0.5, -0.5))
+        axis.set(xlim=limits, ylim=(len(names) - 0.5, -0.5))
+        axis.set_xlabel(_wrapped(x_label, 48 // len(panels)))
     axes[0, 0].set(yticks=range(len(names)), yticklabels=labels)
-    keys = dict(zip(*reversed(_handles(*axes[0]))))
+    keys = _keys(*axes[0]) | ({} if zero is None else _significance(zero))
     if keys:
-        figure.legend(
-            keys.values(),
-            keys.keys(),
-            frameon=False,
-            fontsize="small",
-            ncols=min(len(keys), 5),
-            loc="outside upper center",
-        )
+        _below(figure, keys)
     sns.despine(figure)
     return figure
 
 
-def _dots(axis: Axes, table: pd.DataFrame, dot: str, alone: bool) -> None:
+def _significance(zero: float) -> dict[str, Artist]:
+    """Legend entries for what solid and hollow mean, the same in every figure."""
+    look: dict[str, Any] = {"ls": "", "marker": "o", "color": "black", "ms": 5.5}
+    return {
+        f"solid: 95 % interval leaves out {zero:g}": Line2D([], [], **look),
+        f"hollow: it holds {zero:g}": Line2D([], [], mfc="white", **look),
+    }
+
+
+def _dots(axis: Axes, table: pd.DataFrame, dot: str, alone: bool, zero: float | None) -> None:
     """The dots of a panel, at columns `x` and `y`; `alone`: no other in its row, so not named."""
     called = table[dot].map(_label)
     for name, (colour, mark) in series(called).items():
-        part, shape = table[called == name], "o" if alone else mark
+        part, shape = table[called == name], "o" if alone and name not in KEYS else mark
         ends = [part.x - part.low, part.high - part.x]
         label = None if alone else name
         axis.errorbar(
-            part.x, part.y, xerr=ends, fmt=shape, ms=5.5, capsize=3, color=colour, label=label
+            part.x, part.y, xerr=ends, fmt=shape, ms=6.5, capsize=3, color=colour, label=label
         )
-        if "filled" in part:
-            hollow = part[~part.filled]
-            axis.plot(hollow.x, hollow.y, shape, ms=5.5, color=colour, mfc="white", zorder=3)
+        if zero is not None:
+            hollow = part[~stats.leaves_out(part.low, part.high, zero)]
+            axis.plot(hollow.x, hollow.y, shape, ms=6.5, color=colour, mfc="white", zorder=3)
     if "printed" in table:
         axis.plot(table.printed, table.y, "D", ms=9, mfc="none", mec="black", label="printed")
 
@@ -340,37 +422,59 @@ def _label(name: str) -> str:
 
 
 def accuracy_by_epoch(history: pd.DataFrame) -> Figure:
-    """Mean test accuracy (percent) over seeds by epoch, one line a method.
+    """Mean test accuracy (percent) over seeds by epoch: a panel a method, with the other methods'
+    lines behind it.
 
     Columns `epoch`, `method`, `test_accuracy`.
     """
-    figure, axis = plt.subplots(figsize=(6.5, 3.6))
     means = history.groupby(["method", "epoch"], sort=False).test_accuracy.mean().reset_index()
-    for method in [name for name in METHODS if name in set(means.method)]:
+    methods = [name for name in METHODS if name in set(means.method)]
+    columns = min(4, len(methods))
+    rows = -(-len(methods) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(WIDTH, 1.7 * rows + 0.6), sharex=True, sharey=True, squeeze=False
+    )
+    for axis in axes.flat[len(methods) :]:
+        axis.remove()
+    for axis, method in zip(axes.flat, methods):
+        for _, other in means.groupby("method"):
+            axis.plot(other.epoch, other.test_accuracy, color=FAINT, lw=1)
         line = means[means.method == method]
-        axis.plot(
-            line.epoch, line.test_accuracy, color=COLOURS[method], label=LABELS[method], lw=1.4
-        )
-    axis.set(xlabel="epoch", ylabel="test accuracy (%)")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        look: dict[str, Any] = {"color": COLOURS[method], "marker": METHOD_MARKS[method], "ms": 4}
+        axis.plot(line.epoch, line.test_accuracy, label=LABELS[method], lw=1.6, **look)
+        axis.set_title(LABELS[method], fontsize="small")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    figure.supxlabel("epoch", fontsize="medium")
+    figure.supylabel("test accuracy (%)", fontsize="medium")
     return figure
 
 
 def search_surface(
-    grid: pd.DataFrame, row: str, column: str, label: str = "test accuracy (%)"
+    grid: pd.DataFrame,
+    row: str,
+    column: str,
+    label: str = "test accuracy (%)",
+    surface: bool = False,
 ) -> Figure:
-    """A searched grid of accuracies (named in `label`.
+    """A searched grid of accuracies (named in `label`) as a heat map, its highest cell framed.
 
-    Rows `row`, columns `column`): heat map, and surface over both indices.
+    Rows are `row`, columns `column`. With `surface`, the form of Figure S2 stands below it.
     """
-    figure = plt.figure(figsize=(10.5, 3.8))
-    flat, steep = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2, projection="3d")
+    figure = plt.figure(figsize=(WIDTH, 7 if surface else 3.6))
+    flat = figure.add_subplot(2 if surface else 1, 1, 1)
     sns.heatmap(grid, annot=True, fmt=".2f", cmap="viridis", ax=flat, cbar_kws={"label": label})
     best = np.unravel_index(np.argmax(grid.to_numpy()), grid.shape)
     flat.add_patch(Rectangle((float(best[1]), float(best[0])), 1, 1, fill=False, ec="black", lw=2))
     flat.set(xlabel=column, ylabel=row)
     flat.tick_params(axis="y", rotation=0)
+    if surface:
+        _surface(figure, grid, row, column)
+    return figure
+
+
+def _surface(figure: Figure, grid: pd.DataFrame, row: str, column: str) -> None:
+    """The lower half: accuracies as a surface over both indices, in the heat map's colours."""
+    steep = figure.add_subplot(2, 1, 2, projection="3d")
     x, y = np.meshgrid(range(grid.shape[1]), range(grid.shape[0]))
     scale = {
         "vmin": grid.min(axis=None),
@@ -378,11 +482,11 @@ def search_surface(
     }  # the heat map's, not that of the facets' means
     steep.plot_surface(x, y, grid.to_numpy(), cmap="viridis", edgecolor="white", lw=0.3, **scale)
     steep.set(xticks=range(grid.shape[1]), xticklabels=list(grid.columns), xlabel=column)
-    steep.set(yticks=range(grid.shape[0]), yticklabels=list(grid.index), ylabel=row, title=label)
-    steep.tick_params(labelsize="x-small", pad=1)
+    steep.set(yticks=range(grid.shape[0]), yticklabels=list(grid.index), ylabel=row)
+    steep.tick_params(labelsize="small", pad=1)
     steep.view_init(28, -130)
+    steep.patch.set_visible(False)  # it would lie over the heat map's axis
     steep.set_in_layout(False)  # whose size in three dimensions leaves the layout no room
-    return figure
 
 
 def search_means(panels: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, str]]) -> Figure:
@@ -392,9 +496,7 @@ def search_means(panels: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, str]]) -
     Dots are runs, diamonds cells' means with their intervals; the highest mean is ringed, the mean
     of all cells dashed.
     """
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(4.6 * len(panels), 3.4), sharey=True, squeeze=False
-    )
+    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.6), sharey=True, squeeze=False)
     for axis, (name, (runs, cells, method)) in zip(axes[0], panels.items()):
         cells = cells.sort_values("x")
         colour, error = COLOURS[method], _bars(cells["mean"], cells.low, cells.high)
@@ -415,9 +517,7 @@ def search_means(panels: Mapping[str, tuple[pd.DataFrame, pd.DataFrame, str]]) -
         axis.plot(best.x, best["mean"], "o", ms=13, mfc="none", mec="black", label="chosen")
         axis.set(xlabel=name, title=LABELS[method])
     axes[0, 0].set_ylabel("validation accuracy (%)")
-    axes[0, -1].legend(
-        frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5)
-    )
+    _below(figure, _keys(*axes[0]), 2)
     return figure
 
 
@@ -426,24 +526,22 @@ def search_curves(curves: Mapping[str, tuple[pd.DataFrame, str, tuple[float, flo
 
     Method for the colour; band of 95 % of equal cells).
     """
-    figure, axes = plt.subplots(
-        1, len(curves), figsize=(4.6 * len(curves), 3.2), sharey=True, squeeze=False
-    )
+    figure, axes = plt.subplots(1, len(curves), figsize=(WIDTH, 3.6), sharey=True, squeeze=False)
     for axis, (name, (table, method, band)) in zip(axes[0], curves.items()):
         ordered = table.sort_values("x")
         axis.axhspan(*band, color=PAPER, alpha=0.15, lw=0, label="95 % of equal cells")
         axis.plot(
             ordered.x,
             ordered.accuracy,
-            marker="o",
+            marker=METHOD_MARKS[method],
             color=COLOURS[method],
             label=f"printed ({LABELS[method]})",
         )
         best = ordered.loc[ordered.accuracy.idxmax()]
-        axis.plot(best.x, best.accuracy, "o", ms=11, mfc="none", mec="black")
+        axis.plot(best.x, best.accuracy, "o", ms=11, mfc="none", mec="black", label="highest")
         axis.set(xlabel=name)
-        axis.legend(frameon=False, loc="lower left")
     axes[0, 0].set_ylabel("test accuracy (%)")
+    _below(figure, _keys(*axes[0]), 2)
     return figure
 
 
@@ -457,106 +555,87 @@ def null_spread(
 
     The observed value dashed, named `mark`.
     """
-    figure, axes = plt.subplots(
-        1, len(simulated), figsize=(3.7 * len(simulated), 3.0), squeeze=False
-    )
+    figure, axes = plt.subplots(1, len(simulated), figsize=(WIDTH, 3.2), squeeze=False)
     for axis, (search, readings) in zip(axes[0], simulated.items()):
         for (reading, values), (colour, _) in zip(readings.items(), series(readings).values()):
             sns.kdeplot(
                 x=values, ax=axis, color=colour, fill=True, alpha=0.25, label=reading, cut=0
             )
         axis.axvline(observed[search], color="black", ls="--", label=mark)
-        axis.set(title=search, xlabel=label, ylabel="density", yticks=[])
-    axes[0, -1].legend(frameon=False, fontsize="small")
+        axis.set(title=search, ylabel="", yticks=[])
+    axes[0, len(simulated) // 2].set_xlabel(label)
+    axes[0, 0].set_ylabel("density")
+    _below(figure, _keys(*axes[0]))
     return figure
 
 
 def compression_curves(
     table: pd.DataFrame, speedup: pd.DataFrame, detail: tuple[float, float], teacher: float
 ) -> Figure:
-    """Figure 5: accuracy over compression, `detail` in a panel beside; the teacher's at 1x;
-    speed-up dashed on the right axis.
+    """Figure 5, a panel each: accuracy over compression with the teacher's at 1x, the range
+    `detail` of it, and the speed-up.
 
-    `table`: `factor`, `method`, `accuracy` (percent) and, for bars, `low`, `high`; `speedup`:
-    `factor`, `speedup` and, for a band, `low`, `high`.
+    `table`: `factor`, `method`, `accuracy` (percent) and, for bars, `low`, `high`; where it has `n`
+    below `FEWEST`, its runs' `min` and `max` are drawn instead. `speedup`: `factor`, `speedup` and,
+    for a band, `low`, `high`.
     """
     part = table[table.factor.between(*detail)]
-    panels, widths = (
-        (2, (2.1, 1)) if len(part) else (1, (1,))
-    )  # no level of the detail: no panel for it
-    figure, axes = plt.subplots(
-        1, panels, figsize=(12.5 if len(part) else 8.5, 4.8), width_ratios=widths, squeeze=False
-    )
-    axis = axes[0, 0]
-    right = axis.twinx()
-    _accuracy_lines(axis, table)
-    for near in axes[0, 1:]:
-        _accuracy_lines(near, part)
-        near.set(
-            xlabel="compression factor (x)",
-            ylabel="test accuracy (%)",
-            title=f"{detail[0]:.3g}x to {detail[1]:.3g}x",
-        )
-    axis.plot(1, teacher, "D", ms=7, color="black", label="Teacher")
-    values = [*table.accuracy, teacher]
-    axis.set(xscale="log", xlabel="compression factor (x)", ylabel="test accuracy (%)")
-    axis.set_ylim(min(values) - 0.12 * np.ptp(values), max(values) + 0.08 * np.ptp(values))
-    right.plot(
-        [1, *speedup.factor],
-        [1, *speedup.speedup],
-        ls="--",
-        marker="s",
-        ms=3,
-        color=PAPER,
-        label="speed-up (right axis)",
-    )
-    if "low" in speedup:
-        right.fill_between(speedup.factor, speedup.low, speedup.high, color=PAPER, alpha=0.2, lw=0)
-    right.plot(
-        [1, *speedup.factor],
-        [1, *speedup.factor],
-        ls=":",
-        lw=1,
-        color=PAPER,
-        label="speed-up = compression",
-    )
-    right.set(ylabel="speed-up (x)", ylim=(0, 1.12 * speedup.speedup.max()))
-    sns.despine(ax=right, right=False)
-    figure.legend(*_handles(axis, right), frameon=False, ncols=4, loc="outside upper center")
+    heights = (3, 2.2, 2) if len(part) else (3, 2)  # no level of the detail: no panel for it
+    size = (WIDTH, sum(heights) + 1.2)
+    figure, axes = plt.subplots(len(heights), 1, figsize=size, height_ratios=heights)
+    _accuracy_lines(axes[0], table)
+    axes[0].plot(1, teacher, "h", ms=8, color="black", label="Teacher")
+    low, high = axes[0].get_ylim()
+    axes[0].set_ylim(min(low, teacher - 2), max(high, teacher + 2))
+    if len(part):
+        _accuracy_lines(axes[1], part)
+        axes[1].set_title(f"{detail[0]:.3g}x to {detail[1]:.3g}x", fontsize="medium")
+    _speedup_line(axes[-1], speedup)
+    for axis in axes:
+        axis.set(xscale="log", xlabel="compression factor (x)")
+        plain_ticks(axis.xaxis)
+    _below(figure, _keys(axes[0], axes[-1]))
     return figure
 
 
-def _handles(*axes: Axes) -> tuple[list[Artist], list[str]]:
-    """Legend entries of several axes together."""
-    entries = [axis.get_legend_handles_labels() for axis in axes]
-    return [handle for handles, _ in entries for handle in handles], [
-        name for _, names in entries for name in names
-    ]
+def _speedup_line(axis: Axes, speedup: pd.DataFrame) -> None:
+    """The speed-up over the compression factor, with the line on which both are equal."""
+    factors = [1, *speedup.factor]
+    look: dict[str, Any] = {"ls": "--", "marker": "s", "ms": 3, "color": PAPER}
+    axis.plot(factors, [1, *speedup.speedup], label="speed-up", **look)
+    if "low" in speedup:
+        axis.fill_between(speedup.factor, speedup.low, speedup.high, color=PAPER, alpha=0.2, lw=0)
+    equal = "speed-up = compression"
+    axis.plot(factors, factors, ls=":", lw=1, color=PAPER, label=equal)
+    axis.set(ylabel="speed-up (x)", ylim=(0, 1.12 * speedup.speedup.max()))
 
 
 def _accuracy_lines(axis: Axes, table: pd.DataFrame) -> None:
     """Lines with bars, moved apart by three per cent so that bars stay visible.
 
-    The scale follows the means.
+    The scale follows the means, and the runs where these are few.
     """
     methods = [name for name in METHODS if name in set(table.method)]
     for shift, method in zip(np.linspace(-1, 1, len(methods)), methods):
         line = table[table.method == method].sort_values("factor")
-        bars = _bars(line.accuracy, line.low, line.high) if "low" in line else None
-        x = line.factor * 1.03**shift
-        axis.errorbar(
-            x,
-            line.accuracy,
-            bars,
-            fmt="o-",
-            ms=4,
-            elinewidth=0.9,
-            color=COLOURS[method],
-            label=LABELS[method],
+        bars = (
+            _bars(line.accuracy, *_ends(line)[["low", "high"]].T.to_numpy())
+            if "low" in line
+            else None
         )
+        x = line.factor * 1.03**shift
+        look: dict[str, Any] = {"color": COLOURS[method], "label": LABELS[method]}
+        form = f"{METHOD_MARKS[method]}-"
+        axis.errorbar(x, line.accuracy, bars, fmt=form, ms=4.5, elinewidth=0.9, **look)
+        few = line[line.n < FEWEST] if "n" in line else line[:0]
+        for place, row in zip(few.factor * 1.03**shift, few.to_dict("records")):
+            ends = [row["min"], row["max"]]
+            axis.plot([place] * 2, ends, "_", ms=9, mew=1.5, color=COLOURS[method])
+    few = table[table.n < FEWEST] if "n" in table else table[:0]
+    shown = [*table.accuracy, *(end for name in ("min", "max") for end in few.get(name, []))]
     room = 0.15 * max(float(np.ptp(table.accuracy)), 0.5)
-    axis.set_ylim(table.accuracy.min() - room, table.accuracy.max() + room)
-    axis.tick_params(labelsize="small")
+    axis.set_ylim(min(shown) - room, max(shown) + room)
+    axis.set_ylabel("test accuracy (%)")
 
 
 def speedup_against_size(table: pd.DataFrame) -> Figure:
@@ -565,111 +644,88 @@ def speedup_against_size(table: pd.DataFrame) -> Figure:
     Columns: `way` (a line each), `mac_ratio`, `factor`, `speedup` and its interval `low`, `high`
     (nan: no bar).
     """
-    figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.4), sharey=True)
-    ratios = {
-        "mac_ratio": "teacher's operations over the student's",
-        "factor": "teacher's parameters over the student's",
-    }
-    for axis, (column, label) in zip(axes, ratios.items()):
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.6), sharey=True)
+    for axis, (column, counted) in zip(
+        axes, {"mac_ratio": "operations", "factor": "parameters"}.items()
+    ):
         for way, (colour, mark) in series(table.way).items():
             line = table[table.way == way].sort_values(column)
             bars = np.nan_to_num([line.speedup - line.low, line.high - line.speedup]).clip(min=0)
-            axis.errorbar(
-                line[column],
-                line.speedup,
-                bars,
-                fmt=f"{mark}-",
-                ms=5,
-                lw=1.2,
-                capsize=2,
-                color=colour,
-                label=way,
-            )
+            look: dict[str, Any] = {
+                "fmt": f"{mark}-",
+                "ms": 5,
+                "lw": 1.2,
+                "capsize": 2,
+                "color": colour,
+            }
+            axis.errorbar(line[column], line.speedup, bars, label=way, **look)
         axis.axline((1, 1), (10, 10), color=PAPER, ls=":", lw=1, label="equal")
-        axis.set(xscale="log", yscale="log", xlabel=f"{label} (x)")
+        axis.set(xscale="log", yscale="log")
+        axis.set_xlabel(f"teacher's {counted}\nover the student's (x)")
+        plain_ticks(axis.xaxis, axis.yaxis)
     axes[0].set_ylabel("speed-up over the teacher (x)")
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, frameon=False, ncols=3, loc="outside upper center")
+    _below(figure, _keys(axes[0]), 2)
     return figure
 
 
 def device_times(table: pd.DataFrame) -> Figure:
-    """Figure S5's form: training (solid, left) and inference time (dashed, right) a picture over
-    the compression factor.
+    """Figure S5's form, a panel each: training and inference time of an image over the compression
+    factor.
 
     Columns, in ms: `factor`, `training` with quartiles `training_q25`, `training_q75`, and for each
     batch size `inference_<n>` with quartiles `q25_<n>`, `q75_<n>`.
     """
-    figure, axis = plt.subplots(figsize=(7.5, 4.0))
-    right, line = axis.twinx(), table.sort_values("factor")
+    figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 5.4), sharex=True)
     batches = [
         name.removeprefix("inference_") for name in table.columns if name.startswith("inference_")
     ]
-    shown = [("training (left axis)", axis, "-", "training", "training_q25", "training_q75")]
+    shown = [("training", axes[0], "training", "training_q25", "training_q75")]
     shown += [
-        (
-            f"inference, batch {n} (right axis)",
-            right,
-            "--",
-            f"inference_{n}",
-            f"q25_{n}",
-            f"q75_{n}",
-        )
+        (f"inference, batch {n}", axes[1], f"inference_{n}", f"q25_{n}", f"q75_{n}")
         for n in batches
     ]
-    looks = series(name for name, *_ in shown)
-    for name, side, dashes, middle, low, high in shown:
+    line, looks = table.sort_values("factor"), series(name for name, *_ in shown)
+    for name, axis, middle, low, high in shown:
         colour, mark = looks[name]
         bars = [line[middle] - line[low], line[high] - line[middle]]
-        side.errorbar(
-            line.factor,
-            line[middle],
-            bars,
-            fmt=f"{mark}{dashes}",
-            ms=4,
-            capsize=2,
-            color=colour,
-            label=name,
-        )
-    axis.set(
-        xscale="log",
-        xlabel="compression factor (x)",
-        ylabel="training (ms a picture)",
-        ylim=(0, None),
-    )
-    right.set(ylabel="inference (ms a picture)", ylim=(0, None))
-    sns.despine(ax=right, right=False)
-    figure.legend(*_handles(axis, right), frameon=False, ncols=3, loc="outside upper center")
+        look: dict[str, Any] = {
+            "fmt": f"{mark}-",
+            "ms": 4,
+            "capsize": 2,
+            "color": colour,
+            "label": name,
+        }
+        axis.errorbar(line.factor, line[middle], bars, **look)
+    for axis, what in zip(axes, ("training", "inference")):
+        axis.set(xscale="log", ylabel=f"{what} (ms an image)", ylim=(0, None))
+    axes[1].set_xlabel("compression factor (x)")
+    plain_ticks(axes[1].xaxis)
+    _below(figure, _keys(*axes))
     return figure
 
 
 def extrapolated_line(
     panels: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], y_label: str
 ) -> Figure:
-    """A panel an entry: axis label -> (points `x`, `y`, `fitted`.
-
-    Line `x`, `value`, `low`, `high`); hollow: not fitted.
+    """A panel an entry: axis label -> (points `x`, `y`, `fitted`; line `x`, `value`, `low`,
+    `high`). What is not fitted is a black diamond.
     """
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(4.8 * len(panels), 3.4), sharey=True, squeeze=False
-    )
+    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.8), sharey=True, squeeze=False)
     for axis, (name, (points, line)) in zip(axes[0], panels.items()):
-        axis.fill_between(
-            line.x,
-            line.low,
-            line.high,
-            color=SERIES[0],
-            alpha=0.2,
-            lw=0,
-            label="95 % prediction interval",
-        )
+        look: dict[str, Any] = {
+            "color": SERIES[0],
+            "alpha": 0.2,
+            "lw": 0,
+            "label": "95 % prediction interval",
+        }
+        axis.fill_between(line.x, line.low, line.high, **look)
         axis.plot(line.x, line.value, color=SERIES[0], label="line through the students")
         used, other = points[points.fitted], points[~points.fitted]
-        axis.plot(used.x, used.y, "o", color="black", label="students (printed)")
-        axis.plot(other.x, other.y, "D", ms=8, mfc="none", mec="black", label="teacher (printed)")
-        axis.set(xlabel=name)
-    axes[0, 0].set_ylabel(y_label)
-    axes[0, 0].legend(frameon=False, loc="upper left")
+        axis.plot(used.x, used.y, "o", color=SERIES[0], label="students (printed)")
+        axis.plot(other.x, other.y, "D", ms=9, color="black", label="teacher (printed)")
+        axis.set_xlabel(_wrapped(name, 28))
+    axes[0, 0].set_ylabel(_wrapped(y_label, 30))
+    _below(figure, _keys(axes[0, 0]), 2)
     return figure
 
 
@@ -688,7 +744,7 @@ def stacked_histograms(
     figure, axes = plt.subplots(
         len(methods),
         1,
-        figsize=(6.8, 1.55 * len(methods) + 0.6),
+        figsize=(WIDTH, 1.55 * len(methods) + 0.8),
         sharex=True,
         sharey=True,
         squeeze=False,
@@ -712,9 +768,7 @@ def stacked_histograms(
         )
         axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
     axes[-1, 0].set_xlabel(unit)
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(), frameon=False, ncols=2, loc="outside upper center"
-    )
+    _below(figure, _keys(axes[0, 0]))
     return figure
 
 
@@ -729,64 +783,50 @@ def printed_and_recomputed(
         axis.plot(
             table[x], table[column], "o" if colour == "black" else "-", color=colour, label=label
         )
-    axis.set(xlabel=x, ylabel=y_label)
+    axis.set(xlabel=x, ylabel=_wrapped(y_label, 30))
     axis.legend(frameon=False)
     return figure
 
 
 def raw_and_balanced(summary: pd.DataFrame, networks: pd.DataFrame) -> Figure:
-    """Figure S4: each method's mean `raw` and `balanced` accuracy (percent) as bars; dots are its
-    `networks`.
+    """Figure S4: each method's mean `raw` and `balanced` accuracy (percent), a panel a reading;
+    small dots are its `networks`.
 
     `summary` has a row for each `method` and `reading` with `mean`, its interval over networks
-    `low` to `high` (broad whisker), and over pictures `pictures_low` to `pictures_high` (thin
-    whisker); `networks` has `method` and a column for each reading.
+    `low` to `high` (not of fewer than `FEWEST`), and over images `pictures_low` to `pictures_high`;
+    `networks` has `method` and a column for each reading.
     """
     methods = [method for method in METHODS if method in set(summary.method)]
-    figure, axis = plt.subplots(figsize=(1.25 * len(methods) + 2.2, 3.8))
-    for column, method in enumerate(methods):
-        for reading, shift, hatch in (("raw", -0.2, ""), ("balanced", 0.2, "///")):
-            row = summary[(summary.method == method) & (summary.reading == reading)].iloc[0]
-            shown = networks[networks.method == method][reading]
-            at = column + shift
-            axis.bar(
-                at, row["mean"], 0.36, color=COLOURS[method], alpha=0.6, hatch=hatch, ec="white"
-            )
-            span = [[row["mean"] - row.pictures_low], [row.pictures_high - row["mean"]]]
-            axis.errorbar(
-                at - 0.1,
-                row["mean"],
-                _bars(row["mean"], row.low, row.high),
-                fmt="none",
-                ecolor=PAPER,
-                elinewidth=3,
-            )
-            axis.errorbar(
-                at - 0.02, row["mean"], span, fmt="none", ecolor="black", elinewidth=1.2, capsize=3
-            )
-            axis.plot(
-                at + 0.06 + np.linspace(0, 0.08, len(shown)),
-                shown,
-                "o",
-                ms=3.5,
-                mfc="white",
-                mec="black",
-                mew=0.8,
-            )
-    axis.set(
-        xticks=range(len(methods)), xticklabels=[LABELS[m] for m in methods], ylabel="accuracy (%)"
-    )
-    keys: list[Artist] = [
-        Patch(fc=PAPER, alpha=0.6, label="raw"),
-        Patch(fc=PAPER, alpha=0.6, hatch="///", ec="white", label="balanced"),
-    ]
-    keys += [
-        Line2D([], [], ls="", marker="o", ms=3.5, mfc="white", mec="black", label="one network")
-    ]
-    keys += [Line2D([], [], color=PAPER, lw=3, label="95 % over networks")]
-    keys += [Line2D([], [], color="black", lw=1.2, label="95 % over pictures")]
-    figure.legend(handles=keys, frameon=False, ncols=5, loc="outside upper center")
+    size = (WIDTH, 0.62 * len(methods) + 1.5)
+    figure, axes = plt.subplots(1, 2, figsize=size, sharex=True, sharey=True)
+    for axis, reading in zip(axes, ("raw", "balanced")):
+        means = _ends(summary[summary.reading == reading]).set_index("method")
+        for place, method in enumerate(methods):
+            runs = networks[networks.method == method][reading]
+            _reading_row(axis, place, method, means.loc[method], runs)
+        axis.set_title(f"{reading} accuracy (%)", fontsize="medium")
+    labels = [LABELS[m] for m in methods]
+    axes[0].set(yticks=range(len(methods)), yticklabels=labels, ylim=(len(methods) - 0.5, -0.5))
+    keys: dict[str, Artist] = {
+        "one network": Line2D([], [], ls="", marker="o", ms=3.5, color=PAPER),
+        "95 % over networks": Line2D([], [], color=PAPER, lw=4),
+        "95 % over images": Line2D([], [], color="black", lw=1.2),
+    }
+    _below(figure, keys)
     return figure
+
+
+def _reading_row(
+    axis: Axes, place: float, method: str, row: pd.Series, networks: pd.Series
+) -> None:
+    """A method's networks, its mean, and the mean's two intervals, one under the other."""
+    over_networks = _bars(row["mean"], row.low, row.high)
+    over_images = [[row["mean"] - row.pictures_low], [row.pictures_high - row["mean"]]]
+    below: dict[str, Any] = {"fmt": "none", "ecolor": PAPER, "elinewidth": 4, "alpha": 0.6}
+    axis.errorbar(row["mean"], place + 0.25, xerr=over_networks, **below)
+    look: dict[str, Any] = {"marker": METHOD_MARKS[method], "ms": 7, "color": COLOURS[method]}
+    axis.errorbar(row["mean"], place, xerr=over_images, ecolor="black", capsize=3, **look)
+    axis.plot(networks, [place - 0.28] * len(networks), "o", ms=3.5, color=PAPER)
 
 
 def cut_offs(picture: "Tensor", values: "Tensor", cuts: Sequence[float]) -> Figure:
@@ -797,17 +837,21 @@ def cut_offs(picture: "Tensor", values: "Tensor", cuts: Sequence[float]) -> Figu
     left.
     """
     scaled = (values - values.min()) / (values.max() - values.min()).clamp_min(1e-12)
-    figure, axes = plt.subplots(1, len(cuts) + 2, figsize=(2.1 * (len(cuts) + 2) + 0.6, 2.4))
+    columns = -(-(len(cuts) + 2) // 2)
+    figure, grid = plt.subplots(2, columns, figsize=(WIDTH, 4.6))
+    axes = grid.flat
     axes[0].imshow(picture.permute(1, 2, 0))
     shown = axes[1].imshow(scaled, cmap="magma", vmin=0, vmax=1)
     figure.colorbar(shown, ax=axes[1], label="attribution, scaled", fraction=0.046)
-    axes[0].set_title("picture", fontsize="small")
+    axes[0].set_title("image", fontsize="small")
     axes[1].set_title("map", fontsize="small")
     below = picture.new_tensor([0.96, 0.8, 0.9]).view(3, 1, 1)
     for axis, cut in zip(axes[2:], cuts):
         left = scaled >= cut
         axis.imshow(picture.where(left, below).permute(1, 2, 0))
         axis.set_title(f"≥ {cut:g}: {100 * left.double().mean():.1f} % of pixels", fontsize="small")
+    for axis in axes[len(cuts) + 2 :]:
+        axis.set_visible(False)
     for axis in axes:
         axis.set(xticks=[], yticks=[])
         sns.despine(ax=axis, left=True, bottom=True)
@@ -817,47 +861,43 @@ def cut_offs(picture: "Tensor", values: "Tensor", cuts: Sequence[float]) -> Figu
 def damage_curves(
     table: pd.DataFrame, panels: Mapping[str, str], low: str = "low", high: str = "high"
 ) -> Figure:
-    """Accuracy (percent) over the severity of each kind of damage, undamaged pictures on the left;
-    a line a method.
+    """Accuracy (percent) over the severity of each kind of damage, undamaged images on the left; a
+    line a method.
 
     `table`: `kind` (`none`: undamaged), `severity` in the order shown, `method`, `accuracy`, its
     interval in the columns `low` and `high`; `panels`: kind -> label of its axis. The scale follows
-    the accuracies, so that wide intervals leave it.
+    the accuracies, so that wide intervals leave it. Of more than four methods, only the student and
+    KD & IG have colour and bars: the others stand behind them.
     """
     methods = [method for method in METHODS if method in set(table.method)]
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(2.9 * len(panels) + 0.8, 3.6), sharey=True, squeeze=False
-    )
-    for axis, (kind, label) in zip(axes[0], panels.items()):
+    told = methods if len(methods) <= 4 else [m for m in methods if m in ("student", "kd_ig")]
+    rows = -(-len(panels) // 2)
+    size = (WIDTH, 2.5 * rows + 0.6)
+    figure, axes = plt.subplots(rows, min(2, len(panels)), figsize=size, sharey=True, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (kind, label) in zip(axes.flat, panels.items()):
         shown = table[table.kind.isin(["none", kind])]
-        names = ["none", *(f"{value:g}" for value in shown[shown.kind == kind].severity.unique())]
-        reach = 0.035 * (len(methods) - 1)
-        for shift, method in zip(np.linspace(-reach, reach, len(methods)), methods):
+        for method in set(methods) - set(told):
+            line = shown[shown.method == method]
+            axis.plot(range(len(line)), line.accuracy, color=FAINT, lw=1, label="other methods")
+        reach = 0.05 * (len(told) - 1)
+        for shift, method in zip(np.linspace(-reach, reach, len(told)), told):
             line = shown[shown.method == method]
             bars = [line.accuracy - line[low], line[high] - line.accuracy]
-            x = np.arange(len(line)) + shift
-            axis.errorbar(
-                x,
-                line.accuracy,
-                bars,
-                fmt="o-",
-                ms=3.5,
-                lw=1.1,
-                elinewidth=0.8,
-                color=COLOURS[method],
-                label=LABELS[method],
-            )
+            look: dict[str, Any] = {
+                "color": COLOURS[method],
+                "fmt": f"{METHOD_MARKS[method]}-",
+                "ms": 4.5,
+            }
+            look |= {"lw": 1.3, "elinewidth": 0.8, "label": LABELS[method]}
+            axis.errorbar(np.arange(len(line)) + shift, line.accuracy, bars, **look)
+        names = ["none", *(f"{value:g}" for value in shown[shown.kind == kind].severity.unique())]
         axis.set(xticks=range(len(names)), xticklabels=names, xlabel=label)
     room = 0.08 * max(float(np.ptp(table.accuracy)), 1.0)
-    axes[0, 0].set(
-        ylabel="accuracy (%)", ylim=(table.accuracy.min() - room, table.accuracy.max() + room)
-    )
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        frameon=False,
-        ncols=min(8, len(methods)),
-        loc="outside upper center",
-    )
+    axes[0, 0].set_ylim(table.accuracy.min() - room, table.accuracy.max() + room)
+    figure.supylabel("accuracy (%)", fontsize="medium")
+    _below(figure, _keys(axes[0, 0]))
     return figure
 
 
@@ -872,7 +912,7 @@ def histogram_fits(bins: pd.DataFrame, fits: pd.DataFrame, beyond: Mapping[str, 
     figure, axes = plt.subplots(
         len(methods),
         1,
-        figsize=(6.8, 1.6 * len(methods) + 0.6),
+        figsize=(WIDTH, 1.6 * len(methods) + 0.8),
         sharex=True,
         sharey=True,
         squeeze=False,
@@ -906,7 +946,7 @@ def histogram_fits(bins: pd.DataFrame, fits: pd.DataFrame, beyond: Mapping[str, 
                 end + wide,
                 3,
                 f" {beyond[method]} runs,\n places\n unknown",
-                fontsize="x-small",
+                fontsize="small",
                 va="center",
             )
         axis.fill_between(curve.x, curve.low, curve.high, color="black", alpha=0.15, lw=0)
@@ -915,9 +955,7 @@ def histogram_fits(bins: pd.DataFrame, fits: pd.DataFrame, beyond: Mapping[str, 
         axis.set_title(LABELS[method], loc="left", fontsize="medium")
         axis.set_ylabel("runs a bar")
     axes[-1, 0].set_xlabel("test accuracy (%)")
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(), frameon=False, ncols=2, loc="outside upper center"
-    )
+    _below(figure, _keys(axes[0, 0]))
     return figure
 
 
@@ -926,13 +964,16 @@ def banded_curves(table: pd.DataFrame, x_label: str, y_label: str, log: bool = F
 
     `log`: a logarithmic y axis.
     """
-    figure, axis = plt.subplots(figsize=(5.8, 3.4))
-    for name, (colour, _) in series(table.curve).items():
+    figure, axis = plt.subplots(figsize=(WIDTH, 3.6))
+    for name, (colour, mark) in series(table.curve).items():
         line = table[table.curve == name]
         axis.fill_between(line.x, line.low, line.high, color=colour, alpha=0.2, lw=0)
-        axis.plot(line.x, line.value, color=colour, label=name)
-    axis.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
-    axis.legend(frameon=False)
+        apart: dict[str, Any] = {"marker": mark, "ms": 4.5, "markevery": max(1, len(line) // 8)}
+        axis.plot(line.x, line.value, color=colour, label=name, **apart)
+    axis.set(xlabel=x_label, ylabel=_wrapped(y_label, 34), yscale="log" if log else "linear")
+    if log:
+        plain_ticks(axis.yaxis)
+    _below(figure, _keys(axis), 2)
     return figure
 
 
@@ -942,37 +983,26 @@ def attention_rows(
     """Figure S1's form: a row of maps (K, h, w) for each entry, one scale for all, and the values
     of `below` under a row's maps.
     """
-    figure, axes = plt.subplots(
-        len(rows),
-        len(titles),
-        figsize=(1.02 * len(titles) + 1.6, 1.28 * len(rows) + 0.2),
-        squeeze=False,
-    )
+    figure, lines = _image_grid(rows, titles, 1.3)
     top = max(float(maps.max()) for maps in rows.values())
-    for line, (name, maps) in zip(axes, rows.items()):
-        for column, (axis, shown) in enumerate(zip(line, maps)):
+    values = {name: iter(some) for name, some in below.items()}
+    for line, (name, maps) in lines:
+        for axis, shown in zip(line, maps):
             image = axis.imshow(shown, cmap="magma", vmin=0, vmax=top)
-            axis.set(
-                xticks=[], yticks=[], xlabel=f"{below[name][column]:.4f}" if name in below else ""
-            )
-            axis.xaxis.label.set_fontsize("x-small")
-            sns.despine(ax=axis, left=True, bottom=True)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    for axis, title in zip(axes[0], readable(titles)):
-        axis.set_title(title, fontsize="small")
+            axis.set_xlabel(f"{next(values[name]):.4f}" if name in below else "", fontsize="small")
+    axes = [axis for line, _ in lines for axis in line]
     figure.colorbar(image, ax=axes, label="attention (unit length)", fraction=0.015, pad=0.01)
     return figure
 
 
 def logit_gaps(gaps: pd.DataFrame, predicted: Mapping[str, float]) -> Figure:
-    """A box a `network` of its pictures' `gap` (quartiles, whiskers at 5 and 95 %), with a line at
-    the gap `predicted` for it.
+    """A box a `network` of its images' `gap` (quartiles, whiskers at 5 and 95 %), with a line at
+    the gap `predicted` for it, where a long training would end.
     """
     names = list(gaps.network.unique())
-    gaps = gaps.assign(network=gaps.network.map(dict(zip(names, readable(names)))))
-    figure, axis = plt.subplots(
-        figsize=(5 + 0.08 * max(map(len, names)), 0.42 * len(names) + 1.1)
-    )  # names of files are long
+    labels = [_wrapped(name, 22) for name in readable(names)]  # names of files are long
+    gaps = gaps.assign(network=gaps.network.map(dict(zip(names, labels))))
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.5 * len(names) + 1.4))
     sns.boxplot(
         gaps,
         x="gap",
@@ -988,7 +1018,7 @@ def logit_gaps(gaps: pd.DataFrame, predicted: Mapping[str, float]) -> Figure:
             [value] * 2, [names.index(name) - 0.4, names.index(name) + 0.4], color=SERIES[1], lw=2
         )
     if predicted:
-        handle = Line2D([], [], color=SERIES[1], lw=2, label="predicted from Eq. 1")
-        axis.legend(handles=[handle], frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        said = "predicted from Eq. 1: where a long training would end"
+        _below(figure, {said: Line2D([], [], color=SERIES[1], lw=2)})
     axis.set(xlabel="true class's logit above the mean of the others", ylabel="")
     return figure

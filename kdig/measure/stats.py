@@ -28,6 +28,13 @@ class Estimate(NamedTuple):
     p: float = float("nan")
 
 
+def leaves_out(low: ArrayLike, high: ArrayLike, value: float = 0.0) -> np.ndarray:
+    """Whether each interval leaves out `value`: the one rule by which figures and sentences say that
+    something can be told. An interval that is not known leaves out nothing.
+    """
+    return (np.asarray(low, dtype=float) > value) | (np.asarray(high, dtype=float) < value)
+
+
 def half_width(sd: float, n: int, confidence: float = 0.95, student: bool = True) -> float:
     """Half the width of the interval of a mean: by Student's t, or by the normal quantile as Table
     S8 has it.

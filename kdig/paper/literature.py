@@ -9,7 +9,7 @@ student's.
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -412,17 +412,20 @@ def figure1(table: pd.DataFrame, averages: Mapping[str, tuple[float, float]]) ->
     rows with a factor.
 
     `averages` gives (printed, recomputed) for `factor` and `accuracy`. Rows with factor zero stand
-    at 1, with hollow markers.
+    at 1, half filled.
     """
     known, look = table.dropna(subset=["cf"]), looks(table)
-    figure, axis = plt.subplots(figsize=(9.5, 5.6), layout="constrained")
+    figure, axis = plt.subplots(figsize=(6.4, 6.6), layout="constrained")
     for row in known.itertuples():
         colour, marker = look[row.dataset]
-        fill = colour if row.cf > 0 else "white"
         ends = [1, max(row.cf, 1)], [row.teacher_acc, row.distilled_acc]
-        axis.plot(
-            *ends, color=colour, marker=marker, ms=6, mfc=fill, markevery=[1], lw=1.3, alpha=0.85
-        )
+        form: dict[str, Any] = {
+            "marker": marker,
+            "ms": 6,
+            "markevery": [1],
+            "fillstyle": _filled(row.cf),
+        }
+        axis.plot(*ends, color=colour, mfcalt="white", lw=1.3, alpha=0.85, **form)
     axis.plot(
         [1] * len(known),
         known.teacher_acc,
@@ -455,44 +458,42 @@ def figure1(table: pd.DataFrame, averages: Mapping[str, tuple[float, float]]) ->
             lw=1.2,
             label=f"mean {key}:\nprinted {printed:.2f}, recomputed {ours:.2f}",
         )
+    _half_filled(axis)
     _factor_axis(axis)
     axis.set(ylabel="accuracy (%)", ylim=(43, 101.5))
-    figure.legend(
-        frameon=False, loc="outside right center", title="data set (rows)", fontsize="small"
-    )
+    figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize="small")
     return figure
+
+
+def _filled(factor: float) -> str:
+    """Half a mark for a factor that is printed as 0.00 and drawn at 1."""
+    return "full" if factor > 0 else "left"
+
+
+def _half_filled(axis: Axes) -> None:
+    """A legend entry for the marks of rows whose factor is printed as 0.00."""
+    form: dict[str, Any] = {"marker": "o", "fillstyle": "left", "mfcalt": "white", "ls": ""}
+    axis.plot([], [], color="#555555", ms=6, label="factor printed as 0.00", **form)
 
 
 def scatter(table: pd.DataFrame, delta: str = "delta") -> Figure:
     """Accuracy change over compression factor, one marker a row with a factor.
 
-    Rows with factor zero are hollow, at 1.
+    Rows with factor zero are half filled, at 1.
     """
     known, look = table.dropna(subset=["cf"]), looks(table)
-    figure, axis = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    figure, axis = plt.subplots(figsize=(6.4, 5), layout="constrained")
     for name, (colour, marker) in look.items():
         part = known[known.dataset == name]
-        fill = [colour if cf > 0 else "white" for cf in part.cf]
-        axis.scatter(
-            part.cf.clip(lower=1),
-            part[delta],
-            s=40,
-            marker=marker,
-            c=fill,
-            edgecolors=colour,
-            label=name,
-            alpha=0.9,
-        )
+        for row in part.itertuples():
+            form: dict[str, Any] = {"fillstyle": _filled(row.cf), "mfcalt": "white", "ms": 6}
+            axis.plot(
+                max(row.cf, 1), getattr(row, delta), color=colour, ls="", marker=marker, **form
+            )
         axis.plot([], [], marker=marker, color=colour, ls="", ms=6, label=name)
     axis.axhline(0, color="#555555", lw=1, ls="--")
+    _half_filled(axis)
     _factor_axis(axis)
     axis.set(ylabel="student's minus teacher's accuracy\n(percentage points)")
-    handles = [h for h in axis.get_legend_handles_labels()[0] if not hasattr(h, "get_offsets")]
-    figure.legend(
-        handles=handles,
-        frameon=False,
-        loc="outside right center",
-        title="data set",
-        fontsize="small",
-    )
+    figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize="small")
     return figure

@@ -4,6 +4,7 @@ the report, each written whole.
 
 import html
 import json
+import textwrap
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,12 @@ def _as_html(caption: str) -> str:
     return f"<p><em>{html.escape(caption)}</em></p>"
 
 
+def _entitle(figure: Figure, title: str) -> None:
+    """Put `title` over `figure`, in lines that are no wider than it."""
+    lines = textwrap.fill(title, int(9.5 * figure.get_figwidth()))
+    figure.suptitle(lines, x=0.01, ha="left", fontsize="medium", fontweight="bold")
+
+
 class Outputs:
     """One profile's output folder.
 
@@ -86,13 +93,18 @@ class Outputs:
         shown.attrs["caption"] = caption
         return shown
 
-    def figure(self, figure: Figure, name: str, caption: str, facts: Facts | None = None) -> None:
+    def figure(
+        self, figure: Figure, name: str, caption: str, facts: Facts | None = None, title: str = ""
+    ) -> None:
         """Write `figures/<name>.png` and `.svg` with the caption beside them, and note the `facts`
         that the figure shows.
 
-        In a notebook, show the figure over its caption.
+        `title` stands over the figure and says what was found, or what to see. In a notebook, show
+        the figure over its caption.
         """
         self._shown["figure", name] = list(facts or [])
+        if title:
+            _entitle(figure, title)
         for kind in ("png", "svg"):
             path = self.folder / "figures" / f"{name}.{kind}"
             atomic_write(path, lambda part: figure.savefig(part, dpi=110, bbox_inches="tight"))
@@ -103,6 +115,16 @@ class Outputs:
         plt.close(figure)
         if get_ipython() is not None:
             display(figure, HTML(_as_html(caption)))
+
+    def say(self, text: str) -> None:
+        """Show what a table or figure says, in a sentence that code has made from the data.
+
+        Raises `ValueError` for a sentence without a number.
+        """
+        if not any(sign.isdigit() for sign in text):
+            raise ValueError(f"a result is said with its number: {text!r}")
+        if get_ipython() is not None:
+            display(HTML(f"<p><strong>Result.</strong> {html.escape(text)}</p>"))
 
     def split(self, parts: pd.DataFrame, name: str) -> None:
         """Write `splits/<name>.csv`: which images (`id`) lie in which `part` of the data."""

@@ -466,7 +466,7 @@ def speedups() -> Shown:
 
 
 # what a network's time may go with -> the label of the axis
-COUNTS = {"total_layers": "layers", "macs": "multiply-accumulates of one picture (million)"}
+COUNTS = {"total_layers": "layers", "macs": "multiply-accumulates of one image (million)"}
 
 
 def _counted() -> pd.DataFrame:

@@ -3,7 +3,7 @@ more.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -114,6 +114,19 @@ def method_of(name: str) -> str | None:
     tags = {label.replace(" & ", "_"): key for label, key in KEYS.items()}
     found = [tag for tag in sorted(tags, key=len, reverse=True) if f"_{tag}_" in name]
     return tags[found[0]] if found else None
+
+
+def called(files: Iterable[str]) -> dict[str, str]:
+    """File's name of a released checkpoint -> what to call it in a figure, such as `KD & IG, 80 %
+    of images`; the file's name where two would be called the same.
+    """
+    names = {}
+    for file in files:
+        method = method_of(file)
+        part = ", 80 % of images" if "Train80" in file else ""
+        names[file] = f"{LABELS[method]}{part}" if method else file
+    found = list(names.values())
+    return {file: name if found.count(name) == 1 else file for file, name in names.items()}
 
 
 Released = Mapping[Condition, Mapping[str, np.ndarray]]
