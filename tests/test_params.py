@@ -21,6 +21,7 @@ from pydantic import BaseModel
 import kdig
 from kdig import KdigError
 from kdig.core.data import stratified
+from kdig.core.methods import METHODS, Method
 from kdig.core.networks import build, count_parameters
 from kdig.paper import OTHER_SETTINGS, papers_settings
 from kdig.study import experiments, settings
@@ -725,3 +726,13 @@ def test_damaged_images_are_those_that_the_runs_are_scored_on():
     scored = settings.workspace.pictures(settings.runs("teacher")[0], settings.scoring).scored
     assert len(scored) == 100
     assert settings.damaged().ids == stratified(scored, 40).ids
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_switches_off_every_term_that_it_lacks(method, monkeypatch):
+    """Whatever terms there are: `kd_ig_at` is no list of all of them."""
+    ablation_settings = settings_of("04_ablation")
+    wanted = METHODS[method].weights
+    monkeypatch.setitem(METHODS, "kd_ig_at", Method((), ""))
+    run = ablation_settings.student_run(method, 0, "abc")
+    assert {name for name in ("alpha", "probability", "gamma") if getattr(run, name)} <= wanted
