@@ -172,7 +172,12 @@ def _limit(claim: Claim) -> str:
 
 def _inside(claim: Claim) -> str:
     value = with_unit(claim["value"], claim["unit"])
-    spare = f", give or take {number(claim['tolerance'])}" if claim["tolerance"] else ""
+    spare = f" (± {number(claim['tolerance'])})" if claim["tolerance"] else ""
+    if claim["kind"] == "selection":
+        return (
+            f"{value} is the highest of several runs. It would be called selected if it lay inside"
+            f" our interval{spare}: one more run may reach it, and the mean is what to expect."
+        )
     return f"It would hold if {value} lay inside our interval{spare}."
 
 
@@ -183,8 +188,9 @@ def _effect(claim: Claim) -> str:
     opposite = "below" if sign > 0 else "above"
     level = "" if pd.isna(claim["fact_p"]) else f", with p below {number(claim['tolerance'])}"
     return (
-        f"It would hold if the whole interval lay {claim['direction']} {null}{level}. It would not"
-        f" hold if the whole interval lay {opposite} {short}. Otherwise it stays open."
+        f"It would hold if the whole interval lay {claim['direction']} {null}{level}. Failing"
+        f" that, it would not hold if the whole interval lay {opposite} {short}. Otherwise it stays"
+        " open."
     )
 
 
@@ -288,7 +294,9 @@ def command(claim: Claim, profile: str) -> str:
         return ""
     at = profile if wanted == "profile" else "paper"
     place = " --root DATA" if at == "paper" else ""
-    return f"python -m kdig --profile {at}{place} --only {claim['notebook']}"
+    of_images = claim["notebook"] == "07_imagenet_subset"
+    given = "  # with subset_root and checkpoints: docs/running.md" if of_images else ""
+    return f"python -m kdig --profile {at}{place} --only {claim['notebook']}{given}"
 
 
 @functools.cache
