@@ -25,11 +25,6 @@ from kdig.study.settings import project_root
 PROFILE = "lite"  # whose reference is quoted
 # the findings of the README, in its order; their sentences are those of the report
 FIRST = ("accuracy-92.6", "gain-1.1", "ig-over-kd", "times-by-size", "imagenet-general")
-TARGETS = (
-    "The released code looks up soft targets that belong to other images. A training loss that the"
-    " authors stored is {loss-kd-over-own[value]:.1f} times the most that an image's own targets"
-    " leave."
-)
 # figure -> its notebook, and what to see in it
 FIGURES = {
     "05_line": ("05_compression", "The printed 140 ms, and the line through the students' times"),
@@ -65,7 +60,7 @@ def found() -> str:
         for name, row in spoken.iterrows()
     ]
     lines.append(
-        f"- *text and code differ*: {wording.filled(TARGETS, facts)} ({_link('09_released_code')})"
+        f"- *text and code differ*: {wording.filled(wording.TARGETS, facts)} ({_link('09_released_code')})"
     )
     return "\n".join([*lines, "", _pictures()])
 
