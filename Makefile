@@ -15,7 +15,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 # the tests, spread over the cores: threads of two tests on the same cores would wait for each other
 SPREAD := OMP_NUM_THREADS=1 python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: setup reproduce reference readme site test pins newest lock lab bench clean
+.PHONY: setup reproduce reference readme summary verify site test pins newest lock lab bench clean
 
 setup: $(INSTALLED)
 
@@ -39,6 +39,16 @@ reference: reproduce
 	done
 	rm $(REFERENCE)/executed/*.html
 	$(PATHED) python -m kdig.study.report $(PROFILE) $(REFERENCE)
+	$(PATHED) python -m kdig.study.printing $(PROFILE) $(REFERENCE)
+	$(PATHED) python -m kdig.study.seal $(REFERENCE)
+
+# two pages about a profile, as HTML and, where chromium is, as PDF
+summary: setup
+	$(PATHED) python -m kdig.study.printing $(PROFILE)
+
+# every number of the committed pages, back to its source
+verify: setup
+	$(PATHED) python -m kdig.study.verify
 
 # pages from what a profile has found, its reference if there is one; nothing is executed. SOURCE is the address of the sources on the web
 site: PROFILE = lite

@@ -20,8 +20,16 @@ def dependencies(notebook: Path) -> list[Path]:
     """
     cells = nbformat.read(notebook, as_version=4).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    found, left = set(), set(imported(code)) | _OPENING
-    left |= {module_of(notebook.stem)} if notebook.stem in NOTEBOOKS else set()
+    own = {module_of(notebook.stem)} if notebook.stem in NOTEBOOKS else set()
+    return files_of({*imported(code), *_OPENING, *own})
+
+
+def files_of(modules: set[str]) -> list[Path]:
+    """The files of `modules` and of all that they import, and the published tables if the paper's
+    side is among them.
+    """
+    found: set[Path] = set()
+    left = set(modules)
     while left:
         module = left.pop()
         path = _path(module)

@@ -6,6 +6,7 @@ import ast
 import base64
 import io
 import json
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def _copy(folder: Path, notebook: str) -> str:
     return f"executed/{notebook}.{'html' if rendered.exists() else 'ipynb'}"
 
 
-def written_by(source: str) -> set[str]:
+def written_by(source: str, kinds: Collection[str] = ("table", "figure")) -> set[str]:
     """The tables and figures that a cell writes: `name` of each `out.table(..., name, ...)` and
     `out.figure(..., name, ...)`.
     """
@@ -93,7 +94,7 @@ def written_by(source: str) -> set[str]:
             for call in ast.walk(ast.parse(source))
             if isinstance(call, ast.Call)
             and isinstance(call.func, ast.Attribute)
-            and call.func.attr in ("table", "figure")
+            and call.func.attr in kinds
             for given in call.args[1:2]
             if isinstance(given, ast.Constant) and isinstance(given.value, str)
         }

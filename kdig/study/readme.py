@@ -25,10 +25,6 @@ from kdig.study.settings import project_root
 PROFILE = "lite"  # whose reference is quoted
 # the findings of the README, in its order; their sentences are those of the report
 FIRST = ("accuracy-92.6", "gain-1.1", "ig-over-kd", "times-140-13", "imagenet-general")
-TARGETS = (
-    "The released code looks up soft targets that belong to other images. A stored training loss,"
-    " of an earlier revision, is {loss-kd-over-own[value]:.1f} times higher than own targets allow."
-)
 # figure -> its notebook, and what to see in it
 FIGURES = {
     "05_line": ("05_compression", "The printed 140 ms, and the line through the students' times"),
@@ -63,9 +59,7 @@ def found() -> str:
         f" ({_link(decided.set_index('id').notebook[row.claim])})"
         for name, row in spoken.iterrows()
     ]
-    lines.append(
-        f"- {wording.filled(TARGETS, facts)} ({_link('09_released_code')})"
-    )
+    lines.append(f"- {wording.filled(wording.TARGETS, facts)} ({_link('09_released_code')})")
     return "\n".join([*lines, "", _pictures()])
 
 

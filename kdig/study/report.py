@@ -1,5 +1,5 @@
 """`report.html`: one page, readable as a plain file, that sets every claim beside what was
-measured.
+measured; and `summary.html`, the same on two pages.
 """
 
 import argparse
@@ -14,8 +14,10 @@ from kdig.core.files import atomic_write
 from kdig.paper import VERDICTS, claims, counted, decide, findings, published
 from kdig.study import wording
 from kdig.study.exhibits import Books, Row, environments, figures, narrow, tables
+from kdig.study.origin import origin
 from kdig.study.outputs import FACT, Outputs
 from kdig.study.settings import outputs_of
+from kdig.study.summary import values as summary_values
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -28,15 +30,30 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def build_report(outputs: Outputs, profile: str, folder: Path | None = None) -> Path:
-    """Decide the claims from the facts on disk and write `report.html` into `folder`, or beside
-    the facts.
+    """Decide the claims from the facts on disk and write `report.html` and `summary.html` into
+    `folder`, or beside the facts.
 
     Links lead to the notebooks' copies there: to HTML where there is some, else to `.ipynb`.
-    Returns its path.
+    Returns the report's path.
     """
     folder = folder or outputs.folder
-    page = _template().render(_content(outputs, profile, folder))
-    path = folder / "report.html"
+    content = _content(outputs, profile, folder)
+    _write(folder / "summary.html", _summary(outputs, content))
+    return _write(folder / "report.html", content)
+
+
+def build_summary(outputs: Outputs, profile: str, folder: Path) -> Path:
+    """Write `summary.html`, two pages in the form of a reproducibility report; return its path."""
+    content = _content(outputs, profile, folder)
+    return _write(folder / "summary.html", _summary(outputs, content))
+
+
+def _summary(outputs: Outputs, content: Row) -> Row:
+    return content | summary_values(outputs.all_facts(), content)
+
+
+def _write(path: Path, content: Row) -> Path:
+    page = _template(f"{path.name}.j2").render(content)
     atomic_write(path, lambda part: Path(part).write_text(page, encoding="utf-8"))
     return path
 
@@ -52,6 +69,7 @@ def _content(outputs: Outputs, profile: str, folder: Path) -> Row:
     cards = _cards(listed, facts, drawn)
     return {
         "profile": profile,
+        "origin": origin(outputs.folder),
         "version": __version__,
         "cards": cards,
         "groups": [
@@ -223,7 +241,7 @@ def _said(row: Any) -> str:
     return f"*{row.verdict}*" + (f" ({row.readings})" if row.readings else "")
 
 
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     loader = jinja2.PackageLoader("kdig.study", "page")
     environment = jinja2.Environment(
         loader=loader,
@@ -233,7 +251,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.globals |= {"wording": wording, "strip": _strip, "narrow": narrow}
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _strip(claim: Row) -> Row | None:

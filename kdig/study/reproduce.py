@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -242,18 +242,32 @@ _DRAWING = "kdig/measure/plots.py"
 
 def plan(notebook: Path, profile: str, root: str | None, outputs: Outputs) -> Plan:
     """Whether a notebook must run, from what it depends on now and what it did when it last ran."""
-    stamp = {name: _digest(content) for name, content in _reads(notebook, profile, root, outputs)}
+    stamp = stamp_of(notebook, profile, root, outputs)
     before = outputs.noted(notebook.stem).get("stamp")
     if not (outputs.folder / "executed" / notebook.with_suffix(".html").name).exists():
         return Plan(stamp, "it has not run to its end yet", "")
     if not isinstance(before, dict):
         return Plan(stamp, "its last run says nothing of what it read", "")
-    changed = sorted(n for n in stamp.keys() | before.keys() if stamp.get(n) != before.get(n))
+    changed = changes(before, stamp)
     if changed == [_DRAWING] and trains(notebook):
         done = brief(outputs.folder / "executed" / f"{notebook.stem}.json")
         return Plan(stamp, "", f"; its figures are of another {_DRAWING} (delete {done} to redraw)")
-    named = ", ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
-    return Plan(stamp, f"changed since it last ran: {named}" if changed else "", "")
+    return Plan(stamp, f"changed since it last ran: {few(changed)}" if changed else "", "")
+
+
+def stamp_of(notebook: Path, profile: str, root: str | None, outputs: Outputs) -> dict[str, str]:
+    """What decides a notebook's results now: name -> digest."""
+    return {name: _digest(content) for name, content in _reads(notebook, profile, root, outputs)}
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The names under which two stamps differ."""
+    return sorted(n for n in now.keys() | before.keys() if now.get(n) != before.get(n))
+
+
+def few(names: Sequence[str]) -> str:
+    """The first four of `names`, and how many more there are."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _digest(content: bytes) -> str:

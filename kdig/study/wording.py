@@ -321,6 +321,12 @@ def words(claim: Claim) -> str:
     return f"{claim['fact']} {_SEARCHED.get(claim['unit'], '')}".strip()
 
 
+# whose soft targets the released code looks up, with places for facts
+TARGETS = (
+    "The released code looks up soft targets that belong to other images. A stored training loss,"
+    " of an earlier revision, is {loss-kd-over-own[value]:.1f} times higher than own targets allow."
+)
+
 # unit -> what people call such a number
 _SEARCHED = {"ms": "latency inference time speed", "points": "difference gain", "h": "hours time"}
 # of numbers that no table shows
