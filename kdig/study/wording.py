@@ -175,8 +175,8 @@ def _inside(claim: Claim) -> str:
     spare = f" (± {number(claim['tolerance'])})" if claim["tolerance"] else ""
     if claim["kind"] == "selection":
         return (
-            f"{value} is the highest of several runs. It would be called selected if it lay inside"
-            f" our interval{spare}: one more run may reach it, and the mean is what to expect."
+            f"It would be called selected if {value}, the highest of several runs, lay inside our"
+            f" interval{spare}: one more run may reach it, and the mean is what to expect."
         )
     return f"It would hold if {value} lay inside our interval{spare}."
 
@@ -294,9 +294,13 @@ def command(claim: Claim, profile: str) -> str:
         return ""
     at = profile if wanted == "profile" else "paper"
     place = " --root DATA" if at == "paper" else ""
-    of_images = claim["notebook"] == "07_imagenet_subset"
-    given = "  # with subset_root and checkpoints: docs/running.md" if of_images else ""
-    return f"python -m kdig --profile {at}{place} --only {claim['notebook']}{given}"
+    return f"python -m kdig --profile {at}{place} --only {claim['notebook']}"
+
+
+def with_files(command: str) -> str:
+    """What a command needs besides the images of CIFAR-10; empty where it needs nothing."""
+    of_images = command.endswith("07_imagenet_subset")
+    return "It needs subset_root and checkpoints (docs/running.md)." if of_images else ""
 
 
 @functools.cache

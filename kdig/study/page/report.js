@@ -14,7 +14,7 @@ const groups = [...document.querySelectorAll(".group")].map((element) => ({
   findings: [...element.querySelectorAll(".finding")].map((finding) => ({
     element: finding,
     verdict: finding.dataset.verdict,
-    says: finding.querySelector(".says").textContent.toLowerCase(),
+    says: `${finding.querySelector(".says").textContent} ${finding.dataset.verdict}`.toLowerCase(),
     claims: [...finding.querySelectorAll(".claim")].map((claim) => ({
       element: claim,
       section: claim.dataset.section,
@@ -46,7 +46,7 @@ function setState(given) {
 }
 
 function matches(finding, claim, asked) {
-  const words = (asked.q || "").toLowerCase().split(/\s+/);
+  const words = (asked.q || "").toLowerCase().replace(/&/g, " & ").split(/\s+/);
   const text = `${finding.says} ${claim.text}`;
   return words.every((word) => text.includes(word))
     && (!asked.section || claim.section === asked.section);
