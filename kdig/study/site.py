@@ -213,6 +213,8 @@ def _stage_report(folder: Path, results: Path, profile: str) -> None:
     page = re.sub(r"<body[^>]*>", lambda found: found[0] + back, page, count=1)
     (folder / "extra").mkdir()
     (folder / "extra" / "full_report.html").write_text(page, encoding="utf-8")
+    if (results / "summary.html").is_file():
+        shutil.copy(results / "summary.html", folder / "extra")
     found = findings(decide(claims(), Outputs(results).all_facts()))
     text = _REPORT.format(profile=profile, summary=summary(found))
     (folder / "report.md").write_text(text, encoding="utf-8")
