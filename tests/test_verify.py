@@ -128,7 +128,8 @@ def test_every_edit_of_a_number_is_named(project, lite, capsys):
     shutil.copy(project / "docs/figures/05_line.png", project / "docs/figures/09_mixture.png")
     capsys.readouterr()
     assert verify.main(["--profile", "lite"]) == 1
-    said = capsys.readouterr().out
+    said, remedy = capsys.readouterr()
+    assert remedy == f"{verify.REMEDY}\n"
     for name in BY_HAND:
         assert f"lite/{name}: edited by hand: it is not what was sealed" in said
     assert "README.md: edited by hand: block found" in said
@@ -139,6 +140,14 @@ def test_every_edit_of_a_number_is_named(project, lite, capsys):
 def test_a_profile_that_is_not_kept_is_an_error(capsys):
     assert verify.main(["--profile", "nosuch"]) == 1
     assert "choose one of evidence, lite" in capsys.readouterr().err
+
+
+def test_a_record_that_lacks_a_field_is_an_error_after_it_was_named(lite, capsys):
+    edit(lite / RECORD, '"data_label": .*', "")
+    assert verify.main(["--profile", "lite"]) == 1
+    said = capsys.readouterr()
+    assert f"lite/{RECORD}: edited by hand" in said.out
+    assert "cannot read" in said.err
 
 
 def test_files_that_come_or_go_are_told_apart(lite):

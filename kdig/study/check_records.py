@@ -12,7 +12,7 @@ import pandas as pd
 from kdig.core.files import reading
 from kdig.core.methods import METHODS, TERMS
 from kdig.study.check import Check, age, found
-from kdig.study.keys import key_of
+from kdig.study.keys import key_of, protocol
 from kdig.study.outputs import Outputs, read_table
 
 Row = dict[str, Any]
@@ -23,7 +23,8 @@ def finished_runs(folder: Path) -> Iterator[Check]:
     """Every record against its file's name, and its data against what the facts name."""
     runs = _stored(folder / "runs")
     misnamed = [key for key, record in runs.items() if key_of(record["run"]) != key]
-    yield found(f"{folder.name}/runs", misnamed, f"{len(runs)} names are the keys of their runs")
+    whole = f"{len(runs)} names are the keys of their runs, by protocol {protocol()} of the code"
+    yield found(f"{folder.name}/runs", misnamed, whole)
     other = [key for key, record in runs.items() if _label(record) != {record["run"]["data"]}]
     yield found(f"{folder.name}/runs: data", other, "each label names its run's data")
     facts = Outputs(folder).all_facts()

@@ -18,7 +18,7 @@ _MODULES = {"Run": "run", "Weights": "run", "SignalSettings": "signals", "Recipe
 
 def key_of(run: Mapping[str, Any]) -> str:
     """What `Run.key` is for the run that a record holds."""
-    values = {"protocol": _protocol(), **_changed(run, defaults("Run"))}
+    values = {"protocol": protocol(), **_changed(run, defaults("Run"))}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -63,7 +63,8 @@ def _parsed(name: str) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _protocol() -> int:
+def protocol() -> int:
+    """The version of what a specification computes, which is part of every key."""
     for node in _parsed("Run").body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PROTOCOL":
             return int(ast.literal_eval(node.value))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kdig import KdigError
+from kdig.core.files import reading
 from kdig.study.check import EDITED, STALE, VERIFIED, Check
 from kdig.study.check_pages import quoting_pages, written_pages
 from kdig.study.check_records import finished_runs, run_tables, scores
@@ -30,6 +31,11 @@ CHECKS: tuple[Callable[[Path], Iterator[Check]], ...] = (
     executed,
 )
 
+REMEDY = (
+    "take what was edited from the repository's history; what code has made anew is taken over by"
+    " `make readme` (README, docs) and `python -m kdig.study.seal FOLDER` (a kept profile)"
+)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Print a line for each thing that was checked; 1 when something was edited by hand."""
@@ -46,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     said = ", ".join(f"{count} {word}" for word, count in counts.items())
     print(f"{said}; {time.monotonic() - start:.1f} s")
+    if counts[EDITED]:
+        print(REMEDY, file=sys.stderr)
     return 1 if counts[EDITED] else 0
 
 
@@ -62,8 +70,9 @@ def checked(profile: str | None = None) -> Iterator[Check]:
         raise KdigError(f"outputs/reference keeps no profile {profile!r}: choose one of {known}")
     yield from quoting_pages()
     for folder in chosen:
-        for check in CHECKS:
-            yield from check(folder)
+        with reading(folder, "take its files from the repository's history"):
+            for check in CHECKS:
+                yield from check(folder)
 
 
 if __name__ == "__main__":
