@@ -1,10 +1,12 @@
 """The drawing of the method (Figure 2)."""
 
+import warnings
+
 import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from kdig.measure import drawing
+from kdig.measure import drawing, plots
 
 
 def drawn(classes=("cat", "dog", "a_class_with_a_$_sign"), size=32):
@@ -30,6 +32,16 @@ def test_every_part_of_the_method_is_named_inside_of_the_page(size):
         box = text.get_window_extent()
         assert page.x0 <= box.x0 < box.x1 <= page.x1, text.get_text()
         assert page.y0 <= box.y0 < box.y1 <= page.y1, text.get_text()
+    plt.close(figure)
+
+
+def test_writing_it_warns_of_nothing(tmp_path):
+    with warnings.catch_warnings(), plt.rc_context():
+        warnings.simplefilter("error")
+        plots.style()
+        figure = drawn()
+        for name in ("a.png", "b.png"):  # as in a notebook, which writes it and shows it
+            figure.savefig(tmp_path / name, bbox_inches="tight")
     plt.close(figure)
 
 

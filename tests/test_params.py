@@ -15,7 +15,17 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from helpers import MODELS, NOTEBOOKS, ROOT, RUN, bound, edit_profile, real_profile, settings_of
+from helpers import (
+    MODELS,
+    NOTEBOOKS,
+    ROOT,
+    RUN,
+    bound,
+    edit_profile,
+    own_project,
+    real_profile,
+    settings_of,
+)
 from pydantic import BaseModel
 
 import kdig
@@ -465,6 +475,14 @@ def test_project_is_told_from_others_and_the_variable_is_named(tmp_path, monkeyp
 def test_printed_path_holds_no_folder_of_this_machine(tmp_path):
     assert str(settings.brief(settings.project_root() / "outputs" / "a.html")) == "outputs/a.html"
     assert settings.brief(tmp_path / "a.html") == tmp_path / "a.html"
+
+
+def test_a_link_that_leads_out_of_the_project_is_named_as_it_stands_in_it(tmp_path, monkeypatch):
+    root, elsewhere = own_project(tmp_path / "project"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (root / "released").symlink_to(elsewhere)
+    monkeypatch.setenv("KDIG_ROOT", str(root))
+    assert str(settings.brief(root / "released" / "a.pt")) == "released/a.pt"
 
 
 def test_checkpoint_of_other_classes_or_of_a_name_twice_is_refused(tmp_path):

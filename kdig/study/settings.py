@@ -91,8 +91,10 @@ def brief(path: Path) -> Path:
     """`path` from the project root on, if it lies there, so that what is printed holds no folder of
     this machine.
     """
-    with suppress(KdigError, ValueError):
-        return path.resolve().relative_to(project_root())
+    # a link that leads out of the project is named as it stands in it
+    for meant in (path.absolute(), path.resolve()):
+        with suppress(KdigError, ValueError):
+            return meant.relative_to(project_root())
     return path
 
 
