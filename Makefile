@@ -15,7 +15,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 # the tests, spread over the cores: threads of two tests on the same cores would wait for each other
 SPREAD := OMP_NUM_THREADS=1 python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: setup reproduce reference readme site test pins newest lock lab bench clean
+.PHONY: setup reproduce reference readme site student-copies instructor-copies test pins newest lock lab bench clean
 
 setup: $(INSTALLED)
 
@@ -53,6 +53,10 @@ $(BIN)/.installed-site: $(INSTALLED)
 readme: setup
 	$(PATHED) python -m kdig.study.readme
 	$(PATHED) python -m kdig.study.index
+
+# the notebooks for a class: without solutions in outputs/classroom/student, with them in outputs/classroom/instructor
+student-copies instructor-copies: %-copies: setup
+	$(PATHED) python -m kdig.study.classroom $*
 
 test: setup
 	$(PATHED) ruff check kdig tests notebooks benchmarks docs
