@@ -157,6 +157,8 @@ def test_what_stops_a_check_is_a_sentence():
 
 def test_an_unknown_name_lists_the_exercises():
     assert verdict(len).startswith("There is no exercise named len. There are: ")
+    for wrong in ("kd_loss", None, torch.zeros(1)):
+        assert verdict(wrong).startswith("Give the function itself")
 
 
 def test_progress_counts_what_was_checked(capsys, monkeypatch):

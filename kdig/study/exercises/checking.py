@@ -58,7 +58,9 @@ def failures(function: Function) -> dict[str, str]:
 
 def verdict(function: Function) -> str:
     """`All correct`, or one sentence on the first property that does not hold."""
-    name = getattr(function, "__name__", str(function))
+    name = getattr(function, "__name__", None)
+    if name is None or not callable(function):
+        return "Give the function itself, as in check(kd_loss): no quotation marks, no call."
     if name not in EXERCISES:
         return f"There is no exercise named {name}. There are: {', '.join(EXERCISES)}."
     for words, instead in failures(function).items():

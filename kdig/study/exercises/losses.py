@@ -63,19 +63,19 @@ def _kd_temperature(kd_loss: Function) -> str | None:
     return unless(0.5 * two < eight < 2 * two, text)
 
 
-@true_of("kd_loss", "the teacher's logits get no gradient")
-def _kd_teacher(kd_loss: Function) -> str | None:
-    student, teacher = logits(), logits()
-    length = float(gradient(kd_loss(student, teacher, 2.0), teacher).norm())
-    return unless(length == 0, f"theirs has the length {length:.3g}: detach them")
-
-
 @true_of("kd_loss", "the gradient to the student's logits is T (p_student - p_teacher) / N")
 def _kd_gradient(kd_loss: Function) -> str | None:
     student, teacher = logits(), logits()
     found = gradient(kd_loss(student, teacher, 3.0), student)
     off = apart(found, _soft_gradient(student, teacher, 3.0))
     return unless(off < 1e-6, f"one of its numbers is off by {off:.3g}")
+
+
+@true_of("kd_loss", "the teacher's logits get no gradient")
+def _kd_teacher(kd_loss: Function) -> str | None:
+    student, teacher = logits(), logits()
+    length = float(gradient(kd_loss(student, teacher, 2.0), teacher).norm())
+    return unless(length == 0, f"theirs has the length {length:.3g}: detach them")
 
 
 # ---- bug 1: soft targets of other images
