@@ -44,7 +44,8 @@ def method(
     `attribution` (H, W) is the teacher's map of the image and `overlay` (3, H, W) the image with it.
     """
     figure = plt.figure(figsize=(10, 5))
-    figure.set_layout_engine("none")  # as an argument of `figure` it is lost when the file is written
+    # as an argument of `figure` it is lost when the file is written
+    figure.set_layout_engine("none")
     _picture(figure, _COLUMNS[0], _TOP, image, f"image, label {readable([classes[label]])[0]}")
     _picture(figure, _COLUMNS[0], _MIDDLE, attribution, "its attribution map", "inferno")
     _picture(figure, _COLUMNS[0], _BOTTOM, overlay, "overlay: half and half")

@@ -57,7 +57,7 @@ class _Renderer(IPythonRenderer):
         return mathml(body)
 
 
-class _Exporter(HTMLExporter):
+class Exporter(HTMLExporter):
     """nbconvert's exporter to HTML with equations drawn."""
 
     @pass_context
@@ -71,18 +71,23 @@ def page_of(executed: Path, others: Sequence[str] = ()) -> str:
     links to the one before and the one after.
     """
     book = described(nbformat.read(executed, as_version=4))
-    font = base64.b64encode((WEB / "math.woff").read_bytes()).decode()
     ways = {
-        "font": f"data:font/woff;base64,{font}",
+        "font": math_font(),
         "css": (WEB / "math.css").read_text(encoding="utf-8"),
         **neighbours(executed.stem, others),
     }
     template = (WEB / "notebook.html.j2").read_text(encoding="utf-8")
-    exporter = _Exporter(embed_images=True, raw_template=template)
+    exporter = Exporter(embed_images=True, raw_template=template)
     page, _ = exporter.from_notebook_node(
         book, {"kdig": ways, "metadata": {"name": title(book) or executed.stem}}
     )
     return str(page)
+
+
+def math_font() -> str:
+    """The font of equations as an address that holds it."""
+    font = base64.b64encode((WEB / "math.woff").read_bytes()).decode()
+    return f"data:font/woff;base64,{font}"
 
 
 def neighbours(name: str, names: Sequence[str]) -> dict[str, str]:
