@@ -33,7 +33,7 @@ def quoting_pages() -> Iterator[Check]:
         wrong = [n for n, write in blocks.items() if readme.renewed(text, {n: write}) != text]
         yield found(page, [f"block {name}" for name in wrong], f"{len(blocks)} blocks of results")
     folder = project_root() / "docs" / "figures"
-    shown = {f"{name}.png": readme.figure(name, of) for name, (of, _) in readme.FIGURES.items()}
+    shown = readme.shown()
     wrong = [name for name, drawn in shown.items() if _bytes(folder / name) != drawn]
     yield found("docs/figures", wrong, f"{len(shown)} figures are of executed notebooks")
 

@@ -153,12 +153,16 @@ def renewed(text: str, blocks: Mapping[str, Callable[[], str]]) -> str:
     return text
 
 
-def figure(name: str, notebook: str) -> bytes:
+# the drawing of the method: its file, and the figure, notebook and profile that it is
+METHOD = ("method", "02_figure2", "02_teacher_and_signals", "evidence")
+
+
+def figure(name: str, notebook: str, profile: str = PROFILE) -> bytes:
     """The PNG of a figure, from the executed notebook that is committed.
 
     Raises `KdigError` when it holds none.
     """
-    path = _reference().folder / "executed" / f"{notebook}.ipynb"
+    path = _reference(profile).folder / "executed" / f"{notebook}.ipynb"
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "code" and name in written_by(cell.source):
             pictures = [
@@ -167,6 +171,14 @@ def figure(name: str, notebook: str) -> bytes:
             if pictures:
                 return base64.b64decode(pictures[-1])
     raise KdigError(f"{path.name} of the reference holds no figure {name}")
+
+
+def shown() -> dict[str, bytes]:
+    """The files in docs/figures, by name: the README's figures, and the drawing of the method."""
+    name, *of = METHOD
+    return {f"{name}.png": figure(*of)} | {
+        f"{name}.png": figure(name, notebook) for name, (notebook, _) in FIGURES.items()
+    }
 
 
 def _data(output: Any) -> dict[str, str]:
@@ -178,8 +190,8 @@ def main() -> None:
     for page, blocks in BLOCKS.items():
         path = project_root() / page
         _write(path, renewed(path.read_text(encoding="utf-8"), blocks).encode())
-    for name, (notebook, _) in FIGURES.items():
-        _write(project_root() / "docs" / "figures" / f"{name}.png", figure(name, notebook))
+    for name, png in shown().items():
+        _write(project_root() / "docs" / "figures" / name, png)
 
 
 def _write(path: Path, content: bytes) -> None:
