@@ -38,6 +38,8 @@ def renewed(tmp_path_factory):
     shutil.copytree(ROOT / "docs", root / "docs")
     folder = root / "outputs" / "reference" / "lite"
     shutil.copytree(REFERENCE, folder)
+    drawing = "evidence/executed"  # the README's drawing comes from there
+    shutil.copytree(REFERENCE.parent / drawing, folder.parent / drawing)
     outputs = Outputs(folder)
     decided = decide(claims(), outputs.all_facts())
     decided[["id", "verdict", "evidence"]].to_csv(folder / "tables" / "99_claims.csv", index=False)
@@ -261,6 +263,8 @@ def test_a_notebook_is_stale_because_of_the_files_that_changed(lite):
     noted = Outputs(lite).noted("99_claims")
     noted["stamp"]["kdig/core/files.py"] = "0" * 16
     Outputs(lite).note_run("99_claims", **noted)
+    noted = {"seconds": 1.0, "command": "papermill"}
+    (lite / "executed" / "04_ablation.json").write_text(json.dumps(noted))
     check.age.cache_clear()
     found = words(check_results.executed(lite))
     assert found["lite/executed/99_claims.ipynb"] == (
