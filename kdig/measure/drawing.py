@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _INK, _QUIET = "#333333", "#888888"
-_TOP, _MIDDLE, _BOTTOM = 0.68, 0.385, 0.09  # lower edges of the three rows
-_SIZE = (0.125, 0.25)  # of an image: the drawing is twice as wide as high
+_TOP, _MIDDLE, _BOTTOM = 0.64, 0.36, 0.08  # lower edges of the three rows
+_SIZE = (0.115, 0.23)  # of an image: the drawing is twice as wide as high
 _COLUMNS = (0.04, 0.27, 0.51, 0.69)  # image, network, attention, answer
 
 

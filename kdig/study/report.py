@@ -250,6 +250,7 @@ def _template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["with_files"] = wording.with_files
     environment.globals |= {"wording": wording, "strip": _strip, "narrow": narrow}
     return environment.get_template(name)
 
