@@ -11,7 +11,7 @@ import pytest
 
 from kdig import KdigError
 from kdig.paper import VERDICTS, claims, decide, findings
-from kdig.study import wording
+from kdig.study import report, wording
 from kdig.study.exhibits import written_by
 from kdig.study.outputs import Outputs
 from kdig.study.report import build_report, chance_line
@@ -259,3 +259,16 @@ def test_line_on_chance_counts_a_test_once_and_leaves_open_claims_out():
     said = chance_line(decided, facts)
     assert said.startswith("2 tests with a p decide claims about effects; 1 of these p lie below")
     assert "0.1 would" in said
+
+
+def test_a_report_of_the_present_state_is_not_written_again(tmp_path, monkeypatch):
+    out = Outputs(tmp_path)
+    out.facts("04_ablation", "digits", "other data", [{"fact": "f", "value": 2.0}])
+    page = report.current_report(out, "demo")
+    before = page.stat().st_mtime_ns
+    assert report.current_report(out, "demo").stat().st_mtime_ns == before
+    (tmp_path / "summary.html").unlink()
+    assert report.current_report(out, "demo").stat().st_mtime_ns > before
+    before = page.stat().st_mtime_ns
+    out.facts("04_ablation", "digits", "other data", [{"fact": "f", "value": 3.0}])
+    assert report.current_report(out, "demo").stat().st_mtime_ns > before

@@ -2,7 +2,6 @@
 and on a phone.
 """
 
-import shutil
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,21 +17,6 @@ EXECUTED = ROOT / "outputs" / "reference" / "lite" / "executed"
 # one without results, and neighbours with equations, figures and wide tables
 NAMES = ["04_ablation", "05_compression", "10_factorial"]
 PHONE, WIDE = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    playwright = pytest.importorskip(
-        "playwright.sync_api",
-        reason="the browser's driver is not installed: pip install playwright",
-    )
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium is installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,6 @@ from kdig.study.settings import (
 )
 
 _MAP = Path(__file__).with_name("map.csv")
-_BETWEEN = re.compile(r"(?<=<!-- notebooks -->\n).*(?=\n<!-- end of notebooks -->)", re.DOTALL)
 
 
 def entries() -> list[dict[str, str]]:
@@ -60,7 +59,13 @@ def map_table() -> str:
 
 def renewed(text: str, part: str) -> str:
     """`text` with `part` in the place of the map that it holds."""
-    return _BETWEEN.sub(lambda found: part, text)
+    return renewed_part(text, "notebooks", part)
+
+
+def renewed_part(text: str, name: str, part: str) -> str:
+    """`text` with `part` between the marks of `name`, if it has them."""
+    between = rf"(?<=<!-- {name} -->\n).*(?=<!-- end of {name} -->)"
+    return re.sub(between, lambda found: f"{part}\n", text, flags=re.DOTALL)
 
 
 def states() -> pd.DataFrame:

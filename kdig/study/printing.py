@@ -15,7 +15,7 @@ from kdig.core.files import atomic_write
 from kdig.study.command import exit_code
 from kdig.study.outputs import Outputs
 from kdig.study.report import build_summary
-from kdig.study.settings import brief, outputs_of, project_root
+from kdig.study.settings import brief, kept_folder, outputs_of
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _SECONDS = 120
@@ -44,7 +44,7 @@ def write(profile: str, folder: Path | None = None) -> None:
 
 def results_of(profile: str) -> Outputs:
     """The outputs of a profile, or its reference. Raises `KdigError` when neither has facts."""
-    kept = Outputs(project_root() / "outputs" / "reference" / profile)
+    kept = Outputs(kept_folder(profile))
     for outputs in (outputs_of(profile), kept):
         if any((outputs.folder / "facts").glob("*.csv")):
             return outputs

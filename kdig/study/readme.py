@@ -3,7 +3,6 @@ reference: `make readme`.
 """
 
 import base64
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from kdig.core.methods import LABELS
 from kdig.paper import claims, decide, findings, published
 from kdig.study import wording
 from kdig.study.exhibits import written_by
-from kdig.study.index import entries
+from kdig.study.index import entries, renewed_part
 from kdig.study.outputs import Outputs
 from kdig.study.report import summary
-from kdig.study.settings import project_root
+from kdig.study.settings import kept_folder, project_root
 
 PROFILE = "lite"  # whose reference is quoted
 # the findings of the README, in its order; their sentences are those of the report
@@ -41,7 +40,7 @@ FIGURES = {
 
 
 def _reference(profile: str = PROFILE) -> Outputs:
-    return Outputs(project_root() / "outputs" / "reference" / profile)
+    return Outputs(kept_folder(profile))
 
 
 def _decided() -> pd.DataFrame:
@@ -143,13 +142,11 @@ def renewed(text: str, blocks: Mapping[str, Callable[[], str]]) -> str:
     Raises `KdigError` for a block without marks.
     """
     for name, write in blocks.items():
-        between = re.compile(rf"(?<=<!-- {name} -->\n).*(?=<!-- end of {name} -->)", re.DOTALL)
-        if not between.search(text):
+        if f"<!-- {name} -->\n" not in text or f"<!-- end of {name} -->" not in text:
             raise KdigError(
                 f"no place for {name}: write <!-- {name} --> and <!-- end of {name} -->"
             )
-        part = f"{write()}\n".replace("\\", r"\\")  # `sub` reads backslashes
-        text = between.sub(part, text)
+        text = renewed_part(text, name, write())
     return text
 
 

@@ -14,7 +14,7 @@ from kdig.core.files import atomic_write
 from kdig.paper import VERDICTS, claims, counted, decide, findings, published
 from kdig.study import wording
 from kdig.study.exhibits import Books, Row, environments, figures, narrow, tables
-from kdig.study.origin import origin
+from kdig.study.origin import origin, stated
 from kdig.study.outputs import FACT, Outputs
 from kdig.study.settings import outputs_of
 from kdig.study.summary import values as summary_values
@@ -40,6 +40,15 @@ def build_report(outputs: Outputs, profile: str, folder: Path | None = None) -> 
     content = _content(outputs, profile, folder)
     _write(folder / "summary.html", _summary(outputs, content))
     return _write(folder / "report.html", content)
+
+
+def current_report(outputs: Outputs, profile: str) -> Path:
+    """The report's path; it is written only if it, or the summary, is of an earlier state."""
+    pages = [outputs.folder / name for name in ("report.html", "summary.html")]
+    now = origin(outputs.folder)
+    if all(page.exists() and stated(page.read_text(encoding="utf-8")) == now for page in pages):
+        return pages[0]
+    return build_report(outputs, profile)
 
 
 def build_summary(outputs: Outputs, profile: str, folder: Path) -> Path:

@@ -28,7 +28,7 @@ from kdig.core.files import alone, atomic_write
 from kdig.study.command import exit_code
 from kdig.study.depends import dependencies
 from kdig.study.outputs import Outputs
-from kdig.study.report import build_report
+from kdig.study.report import current_report
 from kdig.study.settings import (
     ALLOCATOR,
     brief,
@@ -87,7 +87,7 @@ def reproduce(profile: str, root: str | None, only: str | None) -> None:
             run_notebook, profile=profile, root=root, outputs=outputs, share=share
         )
         _run_group(group, run)
-    print(f"report: {build_report(outputs, profile)}", flush=True)
+    print(f"report: {current_report(outputs, profile)}", flush=True)
 
 
 # notebooks at once: while one starts its kernel or draws, another trains

@@ -80,10 +80,15 @@ def located(path: str | Path) -> Path:
 REFERENCE = "reference"
 
 
+def kept_folder(profile: str = "") -> Path:
+    """Where the project keeps what a profile left: all of them, or one."""
+    return project_root() / "outputs" / "reference" / profile
+
+
 def teachers_file(teacher: str) -> Path:
     """The file that the parameter `teacher` names: a checkpoint, or the reference's model card."""
     if teacher == REFERENCE:
-        return project_root() / "outputs" / "reference" / "evidence" / "teacher.json"
+        return kept_folder("evidence") / "teacher.json"
     return located(teacher)
 
 

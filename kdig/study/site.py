@@ -25,7 +25,14 @@ from kdig.study.command import exit_code
 from kdig.study.outputs import Outputs
 from kdig.study.pages import described
 from kdig.study.report import summary
-from kdig.study.settings import brief, notebooks, outputs_of, profile_path, project_root
+from kdig.study.settings import (
+    brief,
+    kept_folder,
+    notebooks,
+    outputs_of,
+    profile_path,
+    project_root,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,7 +102,7 @@ def stage(
 def _results(profile: str) -> Path:
     """The folder with a profile's results: what is kept of it, or what it has left here."""
     profile_path(profile)  # names the profiles that there are, if this is none
-    kept = project_root() / "outputs" / "reference" / profile
+    kept = kept_folder(profile)
     for folder in (kept, outputs_of(profile).folder):
         if (folder / "report.html").is_file():
             return folder
@@ -108,7 +115,7 @@ def _executed(path: Path, results: Path) -> tuple[Any, str]:
     """A notebook as it ran in the profile of `results`, or in another one that is kept, and the
     profile's name; where it has run in none, as it is written.
     """
-    kept = sorted((project_root() / "outputs" / "reference").glob(f"*/executed/{path.name}"))
+    kept = sorted(kept_folder().glob(f"*/executed/{path.name}"))
     for executed in [results / "executed" / path.name, *kept]:
         if executed.is_file():
             return nbformat.read(executed, as_version=4), executed.parents[1].name

@@ -16,7 +16,7 @@ from kdig.study.check import EDITED, STALE, VERIFIED, Check
 from kdig.study.check_pages import quoting_pages, written_pages
 from kdig.study.check_records import finished_runs, run_tables, scores
 from kdig.study.check_results import as_sealed, claims_decided, executed, facts_read, facts_shown
-from kdig.study.settings import project_root
+from kdig.study.settings import kept_folder
 
 # each is given the folder of a kept profile
 CHECKS: tuple[Callable[[Path], Iterator[Check]], ...] = (
@@ -62,8 +62,7 @@ def checked(profile: str | None = None) -> Iterator[Check]:
 
     Raises `KdigError` for a profile that is not kept, and for a file that cannot be read.
     """
-    kept = project_root() / "outputs" / "reference"
-    folders = [folder for folder in sorted(kept.iterdir()) if (folder / "runs").is_dir()]
+    folders = [folder for folder in sorted(kept_folder().iterdir()) if (folder / "runs").is_dir()]
     chosen = [folder for folder in folders if profile in (None, folder.name)]
     if not chosen:
         known = ", ".join(folder.name for folder in folders)
