@@ -15,18 +15,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _bare(axis: Axes, title: str) -> None:
+def _bare(axis: Axes) -> None:
     """An image needs no axes."""
     axis.set(xticks=[], yticks=[])
-    axis.set_title(title, fontsize="small")
     sns.despine(ax=axis, left=True, bottom=True)
 
 
 def soft_targets(image: "Tensor", label: str, probabilities: Mapping[str, "Tensor"]) -> Figure:
     """An image (3, H, W), and the probabilities (K,) of its classes at several temperatures."""
     figure, (left, wide) = plt.subplots(1, 2, figsize=(WIDTH, 2.6), width_ratios=[1, 3])
-    left.imshow(image.permute(1, 2, 0))
-    _bare(left, f"label {label}")
+    one_image(left, image)
+    left.set_title(f"label {label}", fontsize="small")
     table = pd.DataFrame({name: p.cpu().double() for name, p in probabilities.items()})
     long = table.rename_axis("class").reset_index().melt("class", value_name="probability")
     colours = SERIES[: len(probabilities)]
@@ -78,8 +77,8 @@ def path(
     figure = plt.figure(figsize=(WIDTH, 3.6))
     (upper,), (lower,) = figure.subfigures(2, 1, squeeze=False, height_ratios=[1, 2])
     for axis, place in zip(upper.subplots(1, len(shown)), shown):
-        axis.imshow(images[place].permute(1, 2, 0))
-        _bare(axis, f"{float(betas[place]):.1f}")
+        one_image(axis, images[place])
+        axis.set_title(f"{float(betas[place]):.1f}", fontsize="small")
     panels = lower.subplots(1, len(values), squeeze=False)[0]
     for axis, (name, heights), colour in zip(panels, values.items(), SERIES):
         axis.plot(betas, heights, color=colour)
@@ -92,12 +91,11 @@ def signed_maps(image: "Tensor", maps: Mapping[str, "Tensor"]) -> Figure:
     scale.
     """
     figure, axes = plt.subplots(1, 1 + len(maps), figsize=(WIDTH, WIDTH / (1 + len(maps)) + 0.3))
-    axes[0].imshow(image.permute(1, 2, 0))
-    _bare(axes[0], "image")
+    one_image(axes[0], image)
+    axes[0].set_title("image", fontsize="small")
     for axis, (name, values) in zip(axes[1:], maps.items()):
-        top = float(values.abs().max())
-        axis.imshow(values, cmap="RdBu_r", vmin=-top, vmax=top)
-        _bare(axis, name)
+        signed_map(axis, values)
+        axis.set_title(name, fontsize="small")
     return figure
 
 
@@ -107,3 +105,34 @@ def completeness(errors: pd.DataFrame) -> Figure:
     figure.axes[0].set(xscale="log", xticks=[1, 10, 100], xticklabels=["1", "10", "100"])
     figure.axes[0].yaxis.set_major_formatter("{x:g}")
     return figure
+
+
+# panels: one axis, some values, and the sentence that says what is to be seen (kdig.study.play)
+
+
+def mixed_target(axis: Axes, label: int, soft: "Tensor", alpha: float) -> str:
+    """What Eq. 1 asks of a student for one image: `alpha` of the soft targets (K,) on top of
+    1 - `alpha` of the `label`.
+    """
+    classes = range(len(soft))
+    hard = [(1 - alpha) * (c == label) for c in classes]
+    taught = (alpha * soft.double()).tolist()
+    axis.bar(classes, hard, color=SERIES[1], label="label")
+    axis.bar(classes, taught, bottom=hard, color=SERIES[0], label="teacher")
+    axis.set(xlabel="class", ylabel="share", ylim=(0, 1), xticks=classes)
+    axis.legend(frameon=False)
+    others = 1 - hard[label] - taught[label]
+    return f"classes other than {label} get {others:.1%} of the target."
+
+
+def signed_map(axis: Axes, values: "Tensor") -> None:
+    """A signed map (H, W): red above zero, blue below it."""
+    top = float(values.abs().max())
+    axis.imshow(values, cmap="RdBu_r", vmin=-top, vmax=top)
+    _bare(axis)
+
+
+def one_image(axis: Axes, image: "Tensor") -> None:
+    """An image (3, H, W)."""
+    axis.imshow(image.permute(1, 2, 0).clamp(0, 1))
+    _bare(axis)

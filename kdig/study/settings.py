@@ -319,7 +319,7 @@ def open_notebook(notebook: str, namespace: dict[str, Any]) -> Settings:
 
 
 # notebooks without parameters of data and training: the same in every profile
-_LIGHT = {"00_primer", "01_literature_review", "99_claims"}
+_LIGHT = {"00_primer", "00_simulators", "01_literature_review", "99_claims"}
 
 
 def _model(notebook: str) -> type[Settings]:
