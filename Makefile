@@ -15,7 +15,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 # the tests, spread over the cores: threads of two tests on the same cores would wait for each other
 SPREAD := OMP_NUM_THREADS=1 python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: setup reproduce reference readme summary verify site student-copies instructor-copies slides test pins newest lock lab bench clean
+.PHONY: setup reproduce reference readme summary verify site student-copies instructor-copies slides bundle test pins newest lock lab bench clean
 
 setup: $(INSTALLED)
 
@@ -68,9 +68,13 @@ readme: setup
 student-copies instructor-copies: %-copies: setup
 	$(PATHED) python -m kdig.study.classroom $*
 
-# a deck from the primer as it ran in the profile, in one file that needs no network
+# the project with the finished demo in one file, for the computers of a class
+bundle: setup
+	$(PATHED) python -m kdig.study.bundle --profile $(PROFILE)
+
+# a deck for each lecture from the notebooks as they ran in the profile, each one file that needs no network
 slides: $(BIN)/.installed-site
-	$(PATHED) python -m kdig.study.slides 00_primer --profile $(PROFILE)
+	$(PATHED) python -m kdig.study.slides --profile $(PROFILE)
 
 test: setup
 	$(PATHED) ruff check kdig tests notebooks benchmarks docs

@@ -110,13 +110,52 @@ def test_a_browser_shows_every_slide_without_a_network(tmp_path):
 
 
 def test_what_is_missing_is_said(monkeypatch):
-    with pytest.raises(KdigError, match="there is no notebook 00_nosuch"):
+    with pytest.raises(KdigError, match="there is no lecture or notebook 00_nosuch"):
         slides.write("00_nosuch", "demo")
     with pytest.raises(KdigError, match="01_literature_review has no slides"):
         slides.write("01_literature_review", "demo")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(KdigError, match="slides need reveal"):
         slides.deck(book())
+
+
+def test_a_section_begins_at_its_heading_even_inside_a_cell():
+    cells = [
+        new_markdown_cell("# Title"),
+        new_markdown_cell("## 1. One\n\ntext"),
+        new_code_cell("1"),
+        new_markdown_cell("last of one\n\n## 2. Two\n\n### within"),
+        new_code_cell("2"),
+        new_markdown_cell("## Quick checks"),
+    ]
+    found = {
+        number: [cell.source.strip() for cell in some]
+        for number, some in slides.sections(new_notebook(cells=cells)).items()
+    }
+    assert found["1"] == ["## 1. One\n\ntext", "1", "last of one"]
+    assert found["2"] == ["## 2. Two\n\n### within", "2"]
+    assert found[""] == ["# Title", "## Quick checks"]
+
+
+def test_every_lecture_has_a_deck_of_its_sections(reveal, tmp_path, monkeypatch, capsys):
+    """Also where nothing has run: headings and texts stand, and no slide is empty."""
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
+    assert slides.main([]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.rsplit("lecture_")[-1][0] for line in said] == ["1", "2", "3", "4", "5"]
+    page = BeautifulSoup((tmp_path / "slides" / "lecture_5.slides.html").read_text(), "html.parser")
+    assert page.select_one("h1").text.startswith("Lecture 5. Audit")
+    headings = [heading.text for heading in page.select("h2")]
+    assert len(headings) == 6
+    assert headings[0].startswith("4. A cold and a warm clock")
+    assert all(slide.text.strip() for slide in page.select(".slides > section > section"))
+
+
+def test_a_section_that_is_not_there_is_named(monkeypatch):
+    wanted = [{"lecture": "9", "title": "x", "notebook": "04_ablation", "section": "99"}]
+    monkeypatch.setattr(slides, "_lectures", lambda: wanted)
+    with pytest.raises(KdigError, match="04_ablation has no section 99"):
+        slides.write("9", "demo")
 
 
 def test_every_cell_of_the_primer_says_where_it_stands():

@@ -40,11 +40,13 @@ def copies(whose: str) -> list[Path]:
     return written
 
 
-def copy_of(path: Path, whose: str) -> str:
-    """One notebook's copy as text; links to the documentation lead there from two folders below."""
+def copy_of(path: Path, whose: str, links: bool = True) -> str:
+    """One notebook's copy as text. With `links`, those to the documentation lead there from two
+    folders below.
+    """
     book = nbformat.read(path, as_version=4)
     for cell in book.cells:
-        if cell.cell_type == "markdown":
+        if links and cell.cell_type == "markdown":
             cell.source = _DOCS.sub("](../../../docs/", cell.source)
     exporter = NotebookExporter()
     exporter.register_preprocessor(ClearOutputPreprocessor(), enabled=True)

@@ -40,8 +40,8 @@ def play(
 def twin(panel: Panel, cases: Sequence[Case]) -> tuple[Figure, list[str]]:
     """One panel for each case, headed by its values, and what each says."""
     width = WIDTH if len(cases) > 1 else 0.7 * WIDTH
-    shared = {"sharex": True, "sharey": True}
-    figure, axes = plt.subplots(1, len(cases), figsize=(width, 2.6), squeeze=False, **shared)
+    figure = plt.figure(figsize=(width, 2.6))
+    axes = figure.subplots(1, len(cases), squeeze=False, sharex=True, sharey=True)
     sentences = [panel(axis, **case) for axis, case in zip(axes[0], cases)]
     figure.supxlabel(axes[0, 0].get_xlabel(), fontsize="medium")
     for axis, case in zip(axes[0], cases):
