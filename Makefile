@@ -22,7 +22,7 @@ setup: $(INSTALLED)
 $(INSTALLED): pyproject.toml $(LOCK)
 	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 14), "kdig needs Python 3.11 to 3.13: make PYTHON=python3.12"'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint "$(LOCK)") --editable '.[test,cluster]'
+	$(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint "$(LOCK)") --editable '.[test,cluster,edge]'
 	rm -f $(BIN)/.installed-*
 	touch $@
 
@@ -93,7 +93,7 @@ newest:
 # the exact versions for this PYTHON, from what pip would install now
 lock:
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet --dry-run --ignore-installed --report .venv-lock/report.json '.[test,cluster]'
+	.venv-lock/bin/python -m pip install --quiet --dry-run --ignore-installed --report .venv-lock/report.json '.[test,cluster,edge]'
 	mkdir -p locks
 	PYTHONPATH=. .venv-lock/bin/python -m kdig.core.locked .venv-lock/report.json > .venv-lock/lock.txt
 	mv .venv-lock/lock.txt locks/$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt
