@@ -22,7 +22,14 @@ def finished(tmp_path, monkeypatch):
         book.cells[0].source += "\n\nas it ran"
         (folder / "executed").mkdir(parents=True, exist_ok=True)
         nbformat.write(book, folder / "executed" / path.name)
-    for name in ("weights/a.pt", "runs/a.json", "runs/a.lock", "report.html", ".part-x/b"):
+    for name in (
+        "weights/a.pt",
+        "runs/a.json",
+        "runs/a.lock",
+        "report.html",
+        "executed/a.html",
+        ".part-x/b",
+    ):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("x")
     return folder
@@ -43,8 +50,11 @@ def test_it_holds_the_project_its_results_and_no_solution(finished, capsys):
         files
     )
     assert "kdig/outputs/demo/runs/a.json" in files
-    assert not [name for name in files if name.endswith((".lock", ".html")) and "outputs" in name]
-    assert not [name for name in files if "outputs/reference" in name or ".part-" in name]
+    assert {"kdig/outputs/demo/report.html", "kdig/outputs/reference/lite/report.html"} <= set(
+        files
+    )
+    assert not [name for name in files if name.endswith(".lock") or "executed/a.html" in name]
+    assert not [name for name in files if ".part-" in name or "reference/lite/runs" in name]
     for path in NOTEBOOKS:
         book = nbformat.read(io.StringIO(files[f"kdig/notebooks/{path.name}"].decode()), 4)
         assert book.cells[0].source.endswith("as it ran")

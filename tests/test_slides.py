@@ -142,11 +142,11 @@ def test_every_lecture_has_a_deck_of_its_sections(reveal, tmp_path, monkeypatch,
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
     assert slides.main([]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert [line.rsplit("lecture_")[-1][0] for line in said] == ["1", "2", "3", "4", "5"]
+    assert [line.rsplit("lecture_")[-1][0] for line in said] == ["0", "1", "2", "3", "4", "5"]
     page = BeautifulSoup((tmp_path / "slides" / "lecture_5.slides.html").read_text(), "html.parser")
     assert page.select_one("h1").text.startswith("Lecture 5. Audit")
     headings = [heading.text for heading in page.select("h2")]
-    assert len(headings) == 6
+    assert len(headings) == 5
     assert headings[0].startswith("4. A cold and a warm clock")
     assert all(slide.text.strip() for slide in page.select(".slides > section > section"))
 

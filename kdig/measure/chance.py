@@ -84,17 +84,17 @@ def clock(axis: Axes, passes: int = 10, dropped: int = 0, start: float = 130.0) 
     )
 
 
-def pairing(axis: Axes, alpha: float = 0.5, images: int = 60) -> str:
-    """Test accuracy of a linear classifier of three classes of points, by the share of its `images`
-    whose soft targets belong to another image; `alpha` is the weight of the soft targets.
+def pairing(axis: Axes, alpha: float = 0.5, points: int = 60) -> str:
+    """Test accuracy of a linear classifier of three classes of points, by the share of its `points`
+    whose soft targets belong to another one; `alpha` is the weight of the soft targets.
     """
     shares = np.linspace(0, 1, 6)
     scores = np.array(
-        [[_student(alpha, images, share, seed) for share in shares] for seed in _SEEDS]
+        [[_student(alpha, points, share, seed) for share in shares] for seed in _SEEDS]
     )
     axis.plot(100 * shares, scores.T, color=FAINT, lw=1)
     axis.plot(100 * shares, scores.mean(axis=0), color=_ONE, marker="o")
-    axis.set(xlabel="images with another image's target (%)", ylabel="test accuracy (%)")
+    axis.set(xlabel="points with another point's target (%)", ylabel="test accuracy (%)")
     first, last = scores.mean(axis=0)[[0, -1]]
     return (
         f"With alpha {alpha:g}, accuracy goes from {first:.0f} % (own targets) to {last:.0f} %"

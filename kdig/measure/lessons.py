@@ -9,16 +9,17 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kdig.measure.plots import SERIES, WIDTH, banded_curves
+from kdig.measure.plots import FAINT, SERIES, WIDTH, banded_curves
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def _bare(axis: Axes) -> None:
-    """An image needs no axes."""
+    """An image needs a frame, against a white page, and no axes."""
     axis.set(xticks=[], yticks=[])
-    sns.despine(ax=axis, left=True, bottom=True)
+    for side in axis.spines.values():
+        side.set(visible=True, color=FAINT, linewidth=0.8)
 
 
 def soft_targets(image: "Tensor", label: str, probabilities: Mapping[str, "Tensor"]) -> Figure:

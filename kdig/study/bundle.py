@@ -1,9 +1,9 @@
 """A class's bundle: the project with a finished profile in one file, for computers that are to
 train only what a student changes.
 
-`python -m kdig.study.bundle` writes `outputs/kdig-demo.zip`: what git tracks (without
-`outputs/reference`), the demo's folder with its trained networks, and the notebooks as they ran, so
-that each opens with its results. The exercises have no solutions.
+`python -m kdig.study.bundle` writes `outputs/kdig-demo.zip`: what git tracks (of
+`outputs/reference` only the pages), the demo's folder with its trained networks, and the notebooks
+as they ran, so that each opens with its results. The exercises have no solutions.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from kdig.study.classroom import copy_of
 from kdig.study.command import exit_code
 from kdig.study.settings import brief, notebooks, outputs_of, project_root
 
-# for this machine and this moment only
-_LEFT_OUT = {".lock", ".html"}
+# of the committed results, what the documentation links to
+_PAGES = {".html", ".pdf"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,7 +67,7 @@ def _as_it_ran(path: Path, executed: dict[str, Path]) -> str:
 
 
 def tracked(root: Path) -> list[str]:
-    """The files that git tracks below `root`, but for the committed results.
+    """The files that git tracks below `root`; of the committed results only the pages.
 
     Raises `KdigError` outside a checkout.
     """
@@ -77,13 +77,19 @@ def tracked(root: Path) -> list[str]:
     if listed.returncode:
         raise KdigError(f"{brief(root)} is no git checkout: make the bundle in a clone")
     names = [name for name in listed.stdout.split("\0") if name]
-    return [name for name in names if not name.startswith("outputs/") and (root / name).is_file()]
+    wanted = (n for n in names if not n.startswith("outputs/") or Path(n).suffix in _PAGES)
+    return [name for name in wanted if (root / name).is_file()]
 
 
 def _kept(folder: Path) -> Iterable[Path]:
     for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and path.suffix not in _LEFT_OUT:
+        inside = path.relative_to(folder)
+        left_out = inside.suffix == ".lock" or inside.match("executed/*.html")
+        if (
+            path.is_file()
+            and not left_out
+            and not any(part.startswith(".") for part in inside.parts)
+        ):
             yield path
 
 

@@ -71,7 +71,12 @@ def _lecture(parts: list[dict[str, str]], profile: str) -> Any:
     Raises `KdigError` for a section that is not there.
     """
     lecture = parts[0]
-    first = nbformat.v4.new_markdown_cell(f"# Lecture {lecture['lecture']}. {lecture['title']}")
+    heading = f"# Lecture {lecture['lecture']}. {lecture['title']}"
+    sources = ", ".join(
+        dict.fromkeys(f"[{p['notebook']}](../../notebooks/{p['notebook']}.ipynb)" for p in parts)
+    )
+    note = f"From {sources}, as they ran in the profile {profile} of kdig."
+    first = nbformat.v4.new_markdown_cell(f"{heading}\n\n{note}")
     first.metadata["slideshow"] = {"slide_type": "slide"}
     cells = [first]
     for part in parts:
