@@ -6,13 +6,15 @@ which figures draw solid and hollow dots.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
-from torch import Tensor
 
 from kdig.core.methods import LABELS
 from kdig.measure import stats
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 POINTS = "percentage points"
 
@@ -104,7 +106,7 @@ def _number(row: pd.Series, by: str, unit: str, digits: int) -> str:
 # 02
 
 
-def sharpness(probabilities: Mapping[str, Tensor], classes: Sequence[str]) -> str:
+def sharpness(probabilities: "Mapping[str, Tensor]", classes: Sequence[str]) -> str:
     """What the teacher gives its first choice at the lowest and the highest temperature."""
     (cold, sure), (warm, soft) = (list(probabilities.items())[i] for i in (0, -1))
     first = int(sure.argmax())
@@ -115,7 +117,7 @@ def sharpness(probabilities: Mapping[str, Tensor], classes: Sequence[str]) -> st
     )
 
 
-def completeness(delta: Tensor, steps: int) -> str:
+def completeness(delta: "Tensor", steps: int) -> str:
     """How much of F(x) - F(x') the attributions of an image leave out, and whether a single image's
     sum can be relied on (|delta| below a tenth for 95 of 100).
     """

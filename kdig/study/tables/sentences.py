@@ -1,0 +1,166 @@
+"""Sentences that fit any table: agreement with printed numbers, intervals, extremes, p values,
+counts. Each is made from the rows that are shown, so that it is true in every profile.
+
+`by` is the column that says which row is meant, or a text that holds columns in braces, such as
+`{method}, seed {seed}`. What cannot be told apart is said so, and never
+called equal.
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from kdig.measure import stats
+from kdig.study.tables.words import joined, label
+
+MOST = 4  # names that a sentence can carry
+
+
+def name_of(row: pd.Series, by: str) -> str:
+    """The row's name, with methods as the paper prints them."""
+    names = {str(column): label(str(value)) for column, value in row.items()}
+    return by.format(**names) if "{" in by else names[by]
+
+
+def number(value: float, digits: int = 2, unit: str = "", signed: bool = False) -> str:
+    """A value with its unit."""
+    sign = "+" if signed else ""
+    return f"{value:{sign},.{digits}f}{' ' if unit else ''}{unit}"
+
+
+def probability(p: float) -> str:
+    """A p value with as many digits as count."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    few = [*names[:MOST], *([f"{len(names) - MOST} more"] if len(names) > MOST else [])]
+    return joined(few) if few else "none"
+
+
+def counted(flags: pd.Series, what: str, holds: str) -> str:
+    """Of how many rows something `holds`, which gives its verb for one and for several, as in
+    `follows|follow from the counts`.
+    """
+    number_, verb, verbs, rest = int(flags.sum()), *_verbs(holds)
+    if number_ == len(flags) > 1:
+        return f"All {number_} {what} {verbs}{rest}."
+    if not number_ and len(flags):
+        return f"None of the {len(flags)} {what} {verbs}{rest}."
+    return f"{number_} of {len(flags)} {what} {verb if number_ == 1 else verbs}{rest}."
+
+
+def _verbs(holds: str) -> tuple[str, str, str]:
+    one, _, more = holds.partition("|")
+    several, space, rest = more.partition(" ")
+    return one, several, space + rest
+
+
+def extremes(
+    rows: pd.DataFrame, value: str, by: str, what: str, unit: str = "", digits: int = 1
+) -> str:
+    """The lowest and the highest `value`, with their names."""
+    known = rows[rows[value].notna()]
+    if not len(known):
+        return f"{what}: 0 values."
+    least, most = known.loc[known[value].idxmin()], known.loc[known[value].idxmax()]
+    low, high = (
+        f"{number(row[value], digits, unit)} ({name_of(row, by)})" for row in (least, most)
+    )
+    if len(known) == 1:
+        return f"{what}: {low}."
+    if least[value] == most[value]:
+        return f"{what}: {number(least[value], digits, unit)} in all {len(known)} rows."
+    return f"{what}: from {low} to {high}."
+
+
+def agreement(
+    rows: pd.DataFrame,
+    ours: str,
+    printed: str,
+    by: str,
+    within: float,
+    what: str = "values",
+    digits: int = 2,
+) -> str:
+    """How many of `ours` lie `within` of the printed value, and the row that differs most."""
+    both = rows[rows[ours].notna() & rows[printed].notna()]
+    off = (both[ours] - both[printed]).abs()
+    wrong = off > within + 1e-9
+    if not len(both):
+        return f"0 {what} can be compared with printed ones."
+    if not wrong.any():
+        return f"All {len(both)} {what} agree with the printed ones, to within {within:g}."
+    worst = both.loc[off.idxmax()]
+    pair = f"{number(worst[ours], digits)} beside {number(worst[printed], digits)} printed"
+    differ = "differs" if wrong.sum() == 1 else "differ"
+    return (
+        f"{wrong.sum()} of {len(both)} {what} {differ} from the printed ones by more than {within:g},"
+        f" most of all {name_of(worst, by)} ({pair})."
+    )
+
+
+def intervals(
+    rows: pd.DataFrame,
+    value: str,
+    by: str,
+    unit: str = "",
+    *,
+    low: str = "low",
+    high: str = "high",
+    digits: int = 2,
+    at: float = 0.0,
+) -> str:
+    """How many intervals lie above and below `at`, and the value that lies furthest from it."""
+    known = rows[rows[[value, low, high]].notna().all(axis=1)]
+    if not len(known):
+        return "0 intervals are known."
+    above, below = known[low] > at, known[high] < at
+    held = len(known) - above.sum() - below.sum()
+    far = known.loc[(known[value] - at).abs().idxmax()]
+    shown = [number(far[column], digits, signed=at == 0) for column in (value, low, high)]
+    most = f"{name_of(far, by)}, {shown[0]}{f' {unit}' if unit else ''} ({shown[1]} to {shown[2]})"
+    if len(known) == 1:
+        where = "above" if above.any() else "below" if below.any() else "on both sides of"
+        return f"The interval lies {where} {at:g}: {most}."
+    sides = [
+        f"{above.sum()} lie{'s' if above.sum() == 1 else ''} above {at:g}",
+        f"{below.sum()} below it",
+        f"{held} hold{'s' if held == 1 else ''} it, so that the sign cannot be told",
+    ]
+    return f"Of {len(known)} intervals {joined(sides)}. Furthest from {at:g}: {most}."
+
+
+def small_p(rows: pd.DataFrame, p: str, by: str, what: str = "comparisons") -> str:
+    """How many p values lie below 0.05, which, and the smallest."""
+    known = rows[rows[p].notna()].sort_values(p, kind="stable")
+    if not len(known):
+        return f"0 {what} have a p value."
+    least = f"{probability(known[p].iloc[0])} ({name_of(known.iloc[0], by)})"
+    found = known[known[p] < 0.05]
+    if not len(found):
+        return (
+            f"None of {len(known)} {what} has a p value below 0.05; the smallest is {least}."
+            " This does not show that there is no difference."
+        )
+    names = listed([name_of(row, by) for _, row in found.iterrows()])
+    have = "has" if len(found) == 1 else "have"
+    return (
+        f"{len(found)} of {len(known)} {what} {have} a p value below 0.05 ({names});"
+        f" the smallest is {least}."
+    )
+
+
+def verdicts(words: pd.Series, what: str) -> str:
+    """How many rows have each word, the most frequent first."""
+    said = [f"{count} {word}" for word, count in words.value_counts().items()]
+    return f"Of {len(words)} {what}: {joined(said)}." if said else f"There are 0 {what}."
+
+
+def estimate(row: pd.Series, value: str, what: str, unit: str = "", digits: int = 2) -> str:
+    """One value with its 95 % interval `low` to `high`."""
+    low, high = number(row["low"], digits), number(row["high"], digits)
+    told = bool(stats.leaves_out(row["low"], row["high"]))
+    rest = "" if told else ", so that it cannot be told from zero"
+    return f"{what} is {number(row[value], digits, unit)} (95 % interval {low} to {high}){rest}."
