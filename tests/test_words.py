@@ -206,6 +206,15 @@ def test_two_normals_and_the_highest_run():
     assert words.highest(best).endswith("by 0.60 points for released runs.")
 
 
+@pytest.mark.parametrize(("word", "end"), [("supported", "Supported."), ("", "predicted.")])
+def test_a_contrast_is_set_beside_its_prediction(word, end):
+    row = {"contrast": "a - b", "value": 1.0, "low": 0.5, "high": 1.5, "predicted": "above"}
+    said = words.prediction(pd.Series({**row, "word": word, "outcome": "kl"}))
+    assert said.startswith("a minus b: +1.00 nats (+0.50 to +1.50).")
+    assert said.endswith(end)
+    assert ("above the margin" in said) == bool(word)
+
+
 def test_the_scope_is_that_of_the_profile():
     assert words.scope("digits, 10x10", "few images").endswith("paper's results: few images.")
     assert "decides no claim" not in words.scope("CIFAR-10 (exact), 32x32", "")

@@ -156,8 +156,8 @@ class Outputs:
         keeps claims about results undecided: "" when data and settings are the paper's. A fact
         that was measured on something else has its own `data`, and its own `why_not_decided`.
 
-        The box *In one minute* is filled. The file is replaced as a whole, so nothing stays of a notebook that was run before. Raises
-        `ValueError` for a fact that is given twice.
+        The file is replaced as a whole, so nothing stays of a notebook that was run before. Then
+        the box *In one minute* is filled. Raises `ValueError` for a fact that is given twice.
         """
         common = {"data": data, "why_not_decided": why_not_decided, "item": ""}
         shown = [{"item": item} | row for (_, item), some in self._shown.items() for row in some]

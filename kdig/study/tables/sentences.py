@@ -107,29 +107,31 @@ def intervals(
     by: str,
     unit: str = "",
     *,
+    what: str = "differences",
     low: str = "low",
     high: str = "high",
     digits: int = 2,
     at: float = 0.0,
 ) -> str:
-    """How many intervals lie above and below `at`, and the value that lies furthest from it."""
+    """How many values lie above and below `at` with their whole intervals, and the value that lies
+    furthest from it.
+    """
     known = rows[rows[[value, low, high]].notna().all(axis=1)]
     if not len(known):
-        return "0 intervals are known."
-    above, below = known[low] > at, known[high] < at
-    held = len(known) - above.sum() - below.sum()
+        return f"0 {what} have an interval."
+    above, below = int((known[low] > at).sum()), int((known[high] < at).sum())
     far = known.loc[(known[value] - at).abs().idxmax()]
     shown = [number(far[column], digits, signed=at == 0) for column in (value, low, high)]
-    most = f"{name_of(far, by)}, {shown[0]}{f' {unit}' if unit else ''} ({shown[1]} to {shown[2]})"
-    if len(known) == 1:
-        where = "above" if above.any() else "below" if below.any() else "on both sides of"
-        return f"The interval lies {where} {at:g}: {most}."
-    sides = [
-        f"{above.sum()} lie{'s' if above.sum() == 1 else ''} above {at:g}",
-        f"{below.sum()} below it",
-        f"{held} hold{'s' if held == 1 else ''} it, so that the sign cannot be told",
-    ]
-    return f"Of {len(known)} intervals {joined(sides)}. Furthest from {at:g}: {most}."
+    most = f"{shown[0]}{f' {unit}' if unit else ''} ({shown[1]} to {shown[2]})"
+    furthest = f"Furthest from {at:g}: {name_of(far, by)}, {most}."
+    if not above + below:
+        them = f"None of the {len(known)}" if len(known) > 1 else "0 of 1"
+        return f"{them} {what} can be told from {at:g}: every interval holds it. {furthest}"
+    sides = [f"{above} above {at:g}"] if above else []
+    sides += [f"{below} below {at:g}"] if below else []
+    rest = len(known) - above - below
+    open_ = f"; {rest} cannot be told from it" if rest else ""
+    return f"Of {len(known)} {what} whole intervals lie {joined(sides)}{open_}. {furthest}"
 
 
 def small_p(rows: pd.DataFrame, p: str, by: str, what: str = "comparisons") -> str:

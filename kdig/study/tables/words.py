@@ -344,6 +344,26 @@ def highest(best: pd.DataFrame, n: int = 10) -> str:
     return f"The highest of {n} equal runs lies above their true mean by {said}."
 
 
+# 10
+
+
+_UNITS = {"train_loss": " nats", "kl": " nats", "gap_test": ""}
+
+
+def prediction(row: pd.Series) -> str:
+    """One contrast with its interval, what was predicted, and its word."""
+    where = {
+        "above": "above the margin",
+        "below": "below the margin",
+        "within": "inside the margin",
+    }
+    name, unit = row.contrast.replace(" - ", " minus "), _UNITS.get(row.outcome, f" {POINTS}")
+    found = f"{name}: {row.value:+.2f}{unit} ({row.low:+.2f} to {row.high:+.2f})"
+    if not row.word:
+        return f"{found}. Nothing was predicted."
+    return f"{found}. Predicted: {where[row.predicted]}. {row.word.capitalize()}."
+
+
 def scope(data: str, why_not_decided: str) -> str:
     """What a notebook's own networks were trained on, and whether they decide claims."""
     trained = f"What this notebook measures on networks of its own, it measures on {data}."
