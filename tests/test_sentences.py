@@ -52,8 +52,8 @@ def test_intervals_are_counted_on_their_side(values):
     above, below = sum(v > 1 for v in values), sum(v < -1 for v in values)
     far = max(range(len(values)), key=lambda i: abs(values[i]))
     assert f"r{far}, {values[far]:+.2f} points" in said
-    assert (f"{above} above 0" in said) == (above > 0)
-    assert (f"{below} below 0" in said) == (below > 0)
+    assert (sentences._lies(above, "above 0") in said) == (above > 0)
+    assert (sentences._lies(below, "below 0") in said) == (below > 0)
     rest = len(values) - above - below
     assert (f"; {rest} cannot be told from it" in said) == (0 < rest < len(values))
     assert ("every interval holds it" in said) == (rest == len(values))

@@ -89,7 +89,7 @@ def test_winners_against_luck(p, start):
     row = {"search": "S11: p", "cells": 6, "above_mean": 1.0, "expected": 0.9, "p": p}
     said = words.luck(pd.DataFrame([row]))
     assert said.startswith(start)
-    assert "1.00 points above the mean of 6 cells, where equal cells give 0.90" in said
+    assert "1.00 points above the mean of 6 settings, where equal settings give 0.90" in said
     assert ("p < 0.01" in said) == (p < 0.01)
 
 

@@ -127,11 +127,16 @@ def intervals(
     if not above + below:
         them = f"None of the {len(known)}" if len(known) > 1 else "0 of 1"
         return f"{them} {what} can be told from {at:g}: every interval holds it. {furthest}"
-    sides = [f"{above} above {at:g}"] if above else []
-    sides += [f"{below} below {at:g}"] if below else []
+    sides = [_lies(above, f"above {at:g}")] if above else []
+    sides += [_lies(below, f"below {at:g}")] if below else []
     rest = len(known) - above - below
     open_ = f"; {rest} cannot be told from it" if rest else ""
-    return f"Of {len(known)} {what} whole intervals lie {joined(sides)}{open_}. {furthest}"
+    whole = "its whole interval" if above + below == 1 else "their whole intervals"
+    return f"Of {len(known)} {what} {joined(sides)}, with {whole}{open_}. {furthest}"
+
+
+def _lies(count: int, where: str) -> str:
+    return f"{count} {'lies' if count == 1 else 'lie'} {where}"
 
 
 def small_p(rows: pd.DataFrame, p: str, by: str, what: str = "comparisons") -> str:

@@ -148,10 +148,10 @@ def belongs(rates: Mapping[str, float], chance: float) -> str:
 
 
 def luck(winners: pd.DataFrame) -> str:
-    """Whether the winner of each search stands out of what equal cells give (`p` below 0.05)."""
+    """Whether the winner of each search stands out of what equal settings give (`p` below 0.05)."""
     parts = [
         f"in the search of {row.search.partition(': ')[2]} it stands {row.above_mean:.2f} points above"
-        f" the mean of {row.cells} cells, where equal cells give {row.expected:.2f} ({_p(row.p)})"
+        f" the mean of {row.cells} settings, where equal settings give {row.expected:.2f} ({_p(row.p)})"
         for row in winners.itertuples()
     ]
     more = [row.search.partition(": ")[2] for row in winners.itertuples() if row.p < 0.05]
