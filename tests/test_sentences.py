@@ -86,7 +86,7 @@ def test_rows_are_counted_with_their_verb(flags):
 
 @given(st.lists(st.sampled_from(["supported", "undecided"]), max_size=9))
 def test_words_are_counted(words):
-    said = sentences.verdicts(pd.Series(words, dtype=object), "predictions")
+    said = sentences.tallied(pd.Series(words, dtype=object), "predictions")
     assert counts(said)[0] == len(words)
     for word in set(words):
         assert f"{words.count(word)} {word}" in said

@@ -62,7 +62,7 @@ def extremes(
     rows: pd.DataFrame, value: str, by: str, what: str, unit: str = "", digits: int = 1
 ) -> str:
     """The lowest and the highest `value`, with their names."""
-    known = rows[rows[value].notna()]
+    known = rows[rows[value].notna()].reset_index(drop=True)
     if not len(known):
         return f"{what}: 0 values."
     least, most = known.loc[known[value].idxmin()], known.loc[known[value].idxmax()]
@@ -86,7 +86,7 @@ def agreement(
     digits: int = 2,
 ) -> str:
     """How many of `ours` lie `within` of the printed value, and the row that differs most."""
-    both = rows[rows[ours].notna() & rows[printed].notna()]
+    both = rows[rows[ours].notna() & rows[printed].notna()].reset_index(drop=True)
     off = (both[ours] - both[printed]).abs()
     wrong = off > within + 1e-9
     if not len(both):
@@ -117,7 +117,7 @@ def intervals(
     """How many values lie above and below `at` with their whole intervals, and the value that lies
     furthest from it.
     """
-    known = rows[rows[[value, low, high]].notna().all(axis=1)]
+    known = rows[rows[[value, low, high]].notna().all(axis=1)].reset_index(drop=True)
     if not len(known):
         return f"0 {what} have an interval."
     above, below = int((known[low] > at).sum()), int((known[high] < at).sum())
@@ -160,7 +160,7 @@ def small_p(rows: pd.DataFrame, p: str, by: str, what: str = "comparisons") -> s
     )
 
 
-def verdicts(words: pd.Series, what: str) -> str:
+def tallied(words: pd.Series, what: str) -> str:
     """How many rows have each word, the most frequent first."""
     said = [f"{count} {word}" for word, count in words.value_counts().items()]
     return f"Of {len(words)} {what}: {joined(said)}." if said else f"There are 0 {what}."
