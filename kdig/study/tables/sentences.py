@@ -18,7 +18,7 @@ MOST = 4  # names that a sentence can carry
 
 def name_of(row: pd.Series, by: str) -> str:
     """The row's name, with methods as the paper prints them."""
-    shown = {str(c): f"{v:g}" if isinstance(v, float) else str(v) for c, v in row.items()}
+    shown = {str(c): f"{v:.4g}" if isinstance(v, float) else str(v) for c, v in row.items()}
     names = {column: label(text) for column, text in shown.items()}
     return by.format(**names) if "{" in by else names[by]
 
