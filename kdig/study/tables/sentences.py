@@ -92,7 +92,8 @@ def agreement(
     if not len(both):
         return f"0 {what} can be compared with printed ones."
     if not wrong.any():
-        return f"All {len(both)} {what} agree with the printed ones, to within {within:g}."
+        near = f", to within {within:g}" if within else ""
+        return f"All {len(both)} {what} agree with the printed ones{near}."
     worst = both.loc[off.idxmax()]
     pair = f"{number(worst[ours], digits)} beside {number(worst[printed], digits)} printed"
     differ = "differs" if wrong.sum() == 1 else "differ"
