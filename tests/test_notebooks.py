@@ -344,7 +344,8 @@ def test_exercises_change_what_there_is(path):
     if trains(path):
         assert len(names) >= 2
         for name, value in names:
-            settings_of(path.stem, real_profile(path.stem), **{name: ast.literal_eval(value)})
+            for profile in ("demo", real_profile(path.stem)):
+                settings_of(path.stem, profile, **{name: ast.literal_eval(value)})
     for cell in re.findall(r"in the cell `([\w-]+)`|of the cell `([\w-]+)`", text.lower()):
         assert "".join(cell) in code_cells(path)
 

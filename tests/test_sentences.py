@@ -108,6 +108,7 @@ def test_names_are_the_papers_and_long_lists_end():
     assert sentences.name_of(row, "method") == "KD & IG"
     assert sentences.listed(list("abcdef")) == "a, b, c, d and 2 more"
     assert sentences.listed([]) == "none"
+    assert sentences.listed(["KD, seed 1", "IG, seed 2"]) == "KD, seed 1; IG, seed 2"
 
 
 @pytest.mark.parametrize(

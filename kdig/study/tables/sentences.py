@@ -37,6 +37,8 @@ def probability(p: float) -> str:
 def listed(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     few = [*names[:MOST], *([f"{len(names) - MOST} more"] if len(names) > MOST else [])]
+    if any("," in name for name in few):
+        return "; ".join(few)
     return joined(few) if few else "none"
 
 
@@ -44,12 +46,12 @@ def counted(flags: pd.Series, what: str, holds: str) -> str:
     """Of how many rows something `holds`, which gives its verb for one and for several, as in
     `follows|follow from the counts`.
     """
-    number_, verb, verbs, rest = int(flags.sum()), *_verbs(holds)
-    if number_ == len(flags) > 1:
-        return f"All {number_} {what} {verbs}{rest}."
-    if not number_ and len(flags):
+    count, verb, verbs, rest = int(flags.sum()), *_verbs(holds)
+    if count == len(flags) > 2:
+        return f"All {count} {what} {verbs}{rest}."
+    if not count and len(flags):
         return f"None of the {len(flags)} {what} {verbs}{rest}."
-    return f"{number_} of {len(flags)} {what} {verb if number_ == 1 else verbs}{rest}."
+    return f"{count} of {len(flags)} {what} {verb if count == 1 else verbs}{rest}."
 
 
 def _verbs(holds: str) -> tuple[str, str, str]:
