@@ -20,6 +20,30 @@ def test_the_map_stands_as_it_is_written_by_code():
     assert len(index.map_table().splitlines()) == len(NOTEBOOKS) + 2
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebooks_header_stands_as_the_map_has_it(path):
+    """`python -m kdig.study.index` writes it."""
+    first = nbformat.read(path, as_version=4).cells[0].source
+    assert index.renewed_part(first, "header", index.headers()[path.stem]) == first
+
+
+def test_headers_follow_the_list(monkeypatch):
+    rows = [
+        {"notebook": f"0{i}_x", "title": f"0{i} · X", "question": f"Why {i}?", "minutes": minutes}
+        for i, minutes in enumerate(["0.5", "1", "1.5"])
+    ]
+    monkeypatch.setattr(index, "entries", lambda: rows)
+    first, middle, last = index.headers().values()
+    assert first.startswith(
+        "[all notebooks](index.ipynb) · [01 · X →](01_x.ipynb)\n\n**Question:** Why 0?"
+    )
+    assert (
+        "[← 00 · X](00_x.ipynb) · [all notebooks](index.ipynb) · [02 · X →](02_x.ipynb)" in middle
+    )
+    assert last.startswith("[← 01 · X](01_x.ipynb) · [all notebooks](index.ipynb)\n")
+    assert ["30 seconds" in first, "a minute in" in middle, "1.5 minutes" in last] == [True] * 3
+
+
 def test_the_map_is_no_notebook_of_a_profile():
     assert BOOK not in notebooks()
     book = nbformat.read(BOOK, as_version=4)

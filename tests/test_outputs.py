@@ -75,6 +75,58 @@ def test_results_are_said_with_a_number(shell, tmp_path):
         out.say("KD is better.")
 
 
+def shown_in(shell, *cells):
+    """What the last of `cells` of a notebook leaves in the box, each of them run under its id."""
+    updates = []
+    with capture_output() as captured:
+        for cell, source in cells:
+            shell.get_parent = lambda cell=cell: {"metadata": {"cellId": cell}}
+            shell.run_cell(source, store_history=True).raise_error()
+        updates = [output.data.get("text/html", "") for output in captured.outputs]
+    return [text for text in updates if "In one minute" in text]
+
+
+SETUP = ("setup", "out.in_one_minute()")
+SAY = (
+    "say",
+    "out.say('KD gains 1 point.', main=True); out.say('IG, 2.', main=True); out.say('AT, 3.')",
+)
+END = ("end", "out.sum_up()")
+
+
+def test_the_box_is_filled_by_the_last_cell_with_the_main_sentences(shell, tmp_path):
+    shell.user_ns["out"] = Outputs(tmp_path)
+    first, last = shown_in(shell, SETUP, SAY, END)
+    assert "The last cell of this notebook fills this box" in first
+    assert "<li>KD gains 1 point.</li><li>IG, 2.</li>" in last
+    assert "AT" not in last
+
+
+def test_a_cell_that_is_run_again_doubles_no_sentence(shell, tmp_path):
+    shell.user_ns["out"] = Outputs(tmp_path)
+    other = ("other", "out.say('IG & AT, 4.', main=True)")
+    again = ("say", "out.say('KD gains 5 points.', main=True)")
+    *_, last = shown_in(shell, SETUP, SAY, other, SAY, END, END)
+    assert last.count("<li>") == 3
+    *_, last = shown_in(shell, again)
+    assert "<li>KD gains 5 points.</li><li>IG &amp; AT, 4.</li></ul>" in last, "in its own place"
+
+
+def test_facts_fill_the_box_and_a_setup_cell_shows_it_anew(shell, tmp_path):
+    shell.user_ns["out"] = Outputs(tmp_path)
+    facts = ("facts", "out.facts('04_ablation', 'digits', '')")
+    assert "<li>IG, 2.</li>" in shown_in(shell, SETUP, SAY, facts)[-1]
+    assert "<li>IG, 2.</li>" in shown_in(shell, SETUP)[-1]
+
+
+def test_without_a_notebook_there_is_no_box(tmp_path, capsys):
+    out = Outputs(tmp_path)
+    out.in_one_minute()
+    out.say("KD gains 1 point.", main=True)
+    out.sum_up()
+    assert capsys.readouterr().out == ""
+
+
 def test_a_title_is_no_wider_than_its_figure(tmp_path):
     figure = plt.figure(figsize=(4, 3))
     Outputs(tmp_path).figure(figure, "f", CAPTION, title="what the figure shows " * 4)

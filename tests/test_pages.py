@@ -7,7 +7,7 @@ import pytest
 from helpers import NOTEBOOKS, ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from kdig.study.pages import described, mathml, neighbours, page_of
+from kdig.study.pages import between_copies, described, mathml, neighbours, page_of
 
 EXECUTED = sorted((ROOT / "outputs" / "reference" / "lite" / "executed").glob("*.ipynb"))
 TEX = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", re.DOTALL)
@@ -67,3 +67,9 @@ def test_neighbours_of_the_first_the_last_and_an_unknown_notebook():
     assert neighbours("a", ["a", "b"]) == {"previous": "", "next": "b"}
     assert neighbours("b", ["a", "b"]) == {"previous": "a", "next": ""}
     assert neighbours("z", ["a", "b"]) == {"previous": "", "next": ""}
+
+
+def test_links_between_copies_lead_to_copies_and_others_are_text():
+    page = '<a href="04_x.ipynb">04</a> <a href="index.ipynb">all</a> <a href="03_y.ipynb#a">3</a>'
+    found = between_copies(page, ["03_y", "04_x"])
+    assert found == '<a href="04_x.html">04</a> all <a href="03_y.html#a">3</a>'

@@ -89,7 +89,7 @@ def test_winners_against_luck(p, start):
     row = {"search": "S11: p", "cells": 6, "above_mean": 1.0, "expected": 0.9, "p": p}
     said = words.luck(pd.DataFrame([row]))
     assert said.startswith(start)
-    assert "1.00 points above the mean of 6 cells, where equal cells give 0.90" in said
+    assert "1.00 points above the mean of 6 settings, where equal settings give 0.90" in said
     assert ("p < 0.01" in said) == (p < 0.01)
 
 
@@ -204,6 +204,15 @@ def test_two_normals_and_the_highest_run():
     assert words.two_kinds(table[:1]).startswith("No method's runs ask for two normals")
     best = pd.DataFrame({"curve": "released runs", "x": [3, 10], "value": [0.3, 0.6]})
     assert words.highest(best).endswith("by 0.60 points for released runs.")
+
+
+@pytest.mark.parametrize(("word", "end"), [("supported", "Supported."), ("", "predicted.")])
+def test_a_contrast_is_set_beside_its_prediction(word, end):
+    row = {"contrast": "a - b", "value": 1.0, "low": 0.5, "high": 1.5, "predicted": "above"}
+    said = words.prediction(pd.Series({**row, "word": word, "outcome": "kl"}))
+    assert said.startswith("a minus b: +1.00 nats (+0.50 to +1.50).")
+    assert said.endswith(end)
+    assert ("above the margin" in said) == bool(word)
 
 
 def test_the_scope_is_that_of_the_profile():

@@ -1,10 +1,12 @@
 """The map of the notebooks: the question of each, how long it takes, and what of it is there.
 
-`python -m kdig.study.index` writes the map into `notebooks/index.ipynb` and `docs/index.md` anew.
+`python -m kdig.study.index` writes the map into `notebooks/index.ipynb` and `docs/index.md` anew,
+and each notebook's header.
 """
 
 import csv
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
@@ -57,6 +59,41 @@ def map_table() -> str:
     return "\n".join(["| notebook | question | minutes (demo) |", "|---|---|---|", *rows])
 
 
+def headers() -> dict[str, str]:
+    """The part of each notebook's header that the map knows, in Markdown: its neighbours, its
+    question, and its minutes.
+    """
+    rows = entries()
+    return {
+        row["notebook"]: _header(row, before, after)
+        for before, row, after in zip([None, *rows], rows, [*rows[1:], None])
+    }
+
+
+def _header(
+    row: Mapping[str, str], before: Mapping[str, str] | None, after: Mapping[str, str] | None
+) -> str:
+    ways = [
+        f"[← {before['title']}]({before['notebook']}.ipynb)" if before else "",
+        "[all notebooks](index.ipynb)",
+        f"[{after['title']} →]({after['notebook']}.ipynb)" if after else "",
+    ]
+    return "\n\n".join(
+        [
+            " · ".join(way for way in ways if way),
+            f"**Question:** {row['question']}",
+            f"**Takes:** {_duration(float(row['minutes']))} in the demo profile, on two CPU cores.",
+        ]
+    )
+
+
+def _duration(minutes: float) -> str:
+    """Such as 30 seconds, a minute, 1.5 minutes."""
+    if minutes < 1:
+        return f"{60 * minutes:.0f} seconds"
+    return "a minute" if minutes == 1 else f"{minutes:g} minutes"
+
+
 def renewed(text: str, part: str) -> str:
     """`text` with `part` in the place of the map that it holds."""
     return renewed_part(text, "notebooks", part)
@@ -100,15 +137,21 @@ def _trained(profile: str, notebook: str) -> str:
 
 
 def main() -> None:
-    """Write the map anew where it stands."""
+    """Write the map and the headers anew where they stand."""
     page = project_root() / "docs" / "index.md"
     text = renewed(page.read_text(encoding="utf-8"), map_list("../notebooks/"))
     atomic_write(page, lambda part: Path(part).write_text(text, encoding="utf-8"))
-    path = project_root() / "notebooks" / "index.ipynb"
+    _renew(project_root() / "notebooks" / "index.ipynb", "notebooks", map_table())
+    for name, header in headers().items():
+        _renew(project_root() / "notebooks" / f"{name}.ipynb", "header", header)
+
+
+def _renew(path: Path, name: str, part: str) -> None:
+    """Put `part` between the marks of `name` in a notebook's cells."""
     book = nbformat.read(path, as_version=4)
     for cell in book.cells:
-        cell.source = renewed(cell.source, map_table())
-    atomic_write(path, lambda part: nbformat.write(book, part))
+        cell.source = renewed_part(cell.source, name, part)
+    atomic_write(path, lambda file: nbformat.write(book, file))
 
 
 if __name__ == "__main__":

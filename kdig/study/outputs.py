@@ -16,6 +16,7 @@ from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
 from kdig.core.files import atomic_write, reading
+from kdig.study.minute import Minute
 
 Facts = list[dict[str, object]]
 
@@ -70,6 +71,7 @@ class Outputs:
         self.folder = folder
         # (table or figure, its name) -> its facts; a cell that is run again replaces its own
         self._shown: dict[tuple[str, str], Facts] = {}
+        self._minute = Minute()
 
     def table(
         self, data: pd.DataFrame, name: str, caption: str, facts: Facts | None = None
@@ -116,15 +118,26 @@ class Outputs:
         if get_ipython() is not None:
             display(figure, HTML(_as_html(caption)))
 
-    def say(self, text: str) -> None:
-        """Show what a table or figure says, in a sentence that code has made from the data.
+    def in_one_minute(self) -> None:
+        """Show the box that `facts` or `sum_up` fills with the notebook's main sentences."""
+        self._minute.show()
+
+    def say(self, text: str, main: bool = False) -> None:
+        """Show what a table or figure says, in a sentence that code has made from the data. A
+        `main` sentence stands in the box *In one minute*, too.
 
         Raises `ValueError` for a sentence without a number.
         """
         if not any(sign.isdigit() for sign in text):
             raise ValueError(f"a result is said with its number: {text!r}")
+        if main:
+            self._minute.add(text)
         if get_ipython() is not None:
             display(HTML(f"<p><strong>Result.</strong> {html.escape(text)}</p>"))
+
+    def sum_up(self) -> None:
+        """Fill the box *In one minute* with the main sentences so far."""
+        self._minute.fill()
 
     def split(self, parts: pd.DataFrame, name: str) -> None:
         """Write `splits/<name>.csv`: which images (`id`) lie in which `part` of the data."""
@@ -143,8 +156,8 @@ class Outputs:
         keeps claims about results undecided: "" when data and settings are the paper's. A fact
         that was measured on something else has its own `data`, and its own `why_not_decided`.
 
-        The file is replaced as a whole, so nothing stays of a notebook that was run before. Raises
-        `ValueError` for a fact that is given twice.
+        The file is replaced as a whole, so nothing stays of a notebook that was run before. Then
+        the box *In one minute* is filled. Raises `ValueError` for a fact that is given twice.
         """
         common = {"data": data, "why_not_decided": why_not_decided, "item": ""}
         shown = [{"item": item} | row for (_, item), some in self._shown.items() for row in some]
@@ -159,6 +172,7 @@ class Outputs:
         atomic_write(
             self.folder / "facts" / f"{notebook}.csv", lambda part: facts.to_csv(part, index=False)
         )
+        self.sum_up()
         return facts
 
     def all_facts(self) -> pd.DataFrame:

@@ -81,7 +81,19 @@ def page_of(executed: Path, others: Sequence[str] = ()) -> str:
     page, _ = exporter.from_notebook_node(
         book, {"kdig": ways, "metadata": {"name": title(book) or executed.stem}}
     )
-    return str(page)
+    return between_copies(str(page), others)
+
+
+def between_copies(page: str, others: Sequence[str]) -> str:
+    """`page` with its links to notebooks leading to the copies of `others` beside it; links to
+    further notebooks become text.
+    """
+
+    def link(found: re.Match[str]) -> str:
+        name, anchor, label = found.groups(default="")
+        return f'<a href="{name}.html{anchor}">{label}</a>' if name in others else label
+
+    return re.sub(r'<a href="(\w+)\.ipynb(#[^"]*)?">(.*?)</a>', link, page)
 
 
 def math_font() -> str:

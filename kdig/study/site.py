@@ -97,6 +97,18 @@ def stage(
     for path in [folder / "index.md", *(folder / "docs").glob("*.md")]:
         text = path.read_text(encoding="utf-8")
         path.write_text(linked(text, folder, path.parent, source), encoding="utf-8")
+    for path in (folder / "notebooks").glob("*.ipynb"):
+        _relink(path, folder, source)
+
+
+def _relink(path: Path, folder: Path, source: str | None) -> None:
+    """Let the links of a staged notebook lead to pages of the site, as `linked` does."""
+    book = nbformat.read(path, as_version=4)
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            text = cell.source.replace("](index.ipynb)", "](../index.md)")
+            cell.source = linked(text, folder, path.parent, source)
+    nbformat.write(book, path)
 
 
 def _results(profile: str) -> Path:

@@ -6,13 +6,15 @@ which figures draw solid and hollow dots.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
-from torch import Tensor
 
 from kdig.core.methods import LABELS
 from kdig.measure import stats
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 POINTS = "percentage points"
 
@@ -104,7 +106,7 @@ def _number(row: pd.Series, by: str, unit: str, digits: int) -> str:
 # 02
 
 
-def sharpness(probabilities: Mapping[str, Tensor], classes: Sequence[str]) -> str:
+def sharpness(probabilities: "Mapping[str, Tensor]", classes: Sequence[str]) -> str:
     """What the teacher gives its first choice at the lowest and the highest temperature."""
     (cold, sure), (warm, soft) = (list(probabilities.items())[i] for i in (0, -1))
     first = int(sure.argmax())
@@ -115,7 +117,7 @@ def sharpness(probabilities: Mapping[str, Tensor], classes: Sequence[str]) -> st
     )
 
 
-def completeness(delta: Tensor, steps: int) -> str:
+def completeness(delta: "Tensor", steps: int) -> str:
     """How much of F(x) - F(x') the attributions of an image leave out, and whether a single image's
     sum can be relied on (|delta| below a tenth for 95 of 100).
     """
@@ -146,10 +148,10 @@ def belongs(rates: Mapping[str, float], chance: float) -> str:
 
 
 def luck(winners: pd.DataFrame) -> str:
-    """Whether the winner of each search stands out of what equal cells give (`p` below 0.05)."""
+    """Whether the winner of each search stands out of what equal settings give (`p` below 0.05)."""
     parts = [
         f"in the search of {row.search.partition(': ')[2]} it stands {row.above_mean:.2f} points above"
-        f" the mean of {row.cells} cells, where equal cells give {row.expected:.2f} ({_p(row.p)})"
+        f" the mean of {row.cells} settings, where equal settings give {row.expected:.2f} ({_p(row.p)})"
         for row in winners.itertuples()
     ]
     more = [row.search.partition(": ")[2] for row in winners.itertuples() if row.p < 0.05]
@@ -340,6 +342,26 @@ def highest(best: pd.DataFrame, n: int = 10) -> str:
     rows = best[best.x == n]
     said = joined(f"{r.value:.2f} points for {r.curve}" for r in rows.itertuples())
     return f"The highest of {n} equal runs lies above their true mean by {said}."
+
+
+# 10
+
+
+_UNITS = {"train_loss": " nats", "kl": " nats", "gap_test": ""}
+
+
+def prediction(row: pd.Series) -> str:
+    """One contrast with its interval, what was predicted, and its word."""
+    where = {
+        "above": "above the margin",
+        "below": "below the margin",
+        "within": "inside the margin",
+    }
+    name, unit = row.contrast.replace(" - ", " minus "), _UNITS.get(row.outcome, f" {POINTS}")
+    found = f"{name}: {row.value:+.2f}{unit} ({row.low:+.2f} to {row.high:+.2f})"
+    if not row.word:
+        return f"{found}. Nothing was predicted."
+    return f"{found}. Predicted: {where[row.predicted]}. {row.word.capitalize()}."
 
 
 def scope(data: str, why_not_decided: str) -> str:
