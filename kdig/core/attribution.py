@@ -284,11 +284,9 @@ def deep_lift(
     with warnings.catch_warnings():
         # that it sets hooks, and takes them away again
         warnings.filterwarnings("ignore", "Setting forward, backward hooks")
-        result: Tensor = (
-            _captum()
-            .DeepLift(scored)
-            .attribute(_leaf(images), baseline.expand_as(images), target=targets)
-        )
+        method = _captum().DeepLift(scored)
+        start = baseline.expand_as(images)
+        result: Tensor = method.attribute(_leaf(images), start, target=targets)
     return result.detach()
 
 
@@ -305,8 +303,8 @@ class _Rectifier6(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # Captum's hook is on a rectifier's input, which must be no other's
-        below: Tensor = self.low(x.clone())
-        return below - self.high(x - 6)
+        cut: Tensor = self.low(x.clone()) - self.high(x - 6)
+        return cut
 
 
 def _own_rectifiers(model: nn.Module) -> nn.Module:
@@ -324,7 +322,8 @@ def _own_rectifiers(model: nn.Module) -> nn.Module:
             own = nn.ReLU() if isinstance(module, nn.ReLU) else _Rectifier6()
             traced.add_submodule(node.target, own)
     traced.recompile()
-    return traced.eval()
+    copied: nn.Module = traced.eval()
+    return copied
 
 
 def random_map(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

@@ -173,6 +173,27 @@ class Alignment(Explaining):
         ]
         return pd.DataFrame(rows, columns=["name", "group", "ig", "explains"])
 
+    def among_siblings(self, students: pd.DataFrame) -> pd.DataFrame:
+        """`alike` for each of the released `students`, with `name`, `group`, `ig`, `kind`, and `beside`:
+        the siblings that it is compared with (with IG, without, or all), or itself.
+        """
+        tables = []
+        for row in students.itertuples():
+            rest = students[(students.group == row.group) & (students.name != row.name)]
+            kinds: list[tuple[Kind, str, list[Teacher]]] = [
+                ("own", "with IG", [*rest.explains[rest.ig]]),
+                ("own", "without IG", [*rest.explains[~rest.ig]]),
+                ("floor", "all", [*rest.explains]),
+                ("view", "itself", [row.explains]),
+            ]
+            about = {"name": row.name, "group": row.group, "ig": row.ig}
+            for kind, beside, others in kinds:
+                compared = self.alike(row.explains, others, kind)
+                tables.append(
+                    compared.assign(**about, kind=kind, beside=beside, siblings=len(others))
+                )
+        return pd.concat(tables, ignore_index=True)
+
     def trusted(self, network: Teacher) -> dict[str, float]:
         """Accuracy and calibration error of a network (percent) on the scored test images."""
         tested = stratified(self.data().test, self.test_images, name="test_images")
