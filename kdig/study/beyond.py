@@ -4,9 +4,11 @@
 compares attributions and ways to compute maps.
 """
 
+import functools
 import hashlib
 import itertools
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
@@ -19,6 +21,7 @@ from torch import Tensor
 from torchvision.models import MobileNetV2
 
 from kdig.core.attribution import ATTRIBUTIONS
+from kdig.core.augment import crop_flip, draw_views
 from kdig.core.data import Split, stratified
 from kdig.core.networks import NETWORKS
 from kdig.core.run import Run
@@ -27,7 +30,7 @@ from kdig.core.signals import SignalSettings, SignalSpec, Teacher, load_signal, 
 from kdig.core.store import Result
 from kdig.core.train import NOT_NORMALISED
 from kdig.core.training import accuracy, predict
-from kdig.measure import parts
+from kdig.measure import parts, steps
 from kdig.measure.agreement import calibration_error
 from kdig.paper import published
 from kdig.study.experiments import Students, released_students
@@ -215,8 +218,7 @@ class Alignment(Explaining):
         split = self.explained()
         decides = [self.asked(name).model_dump(mode="json") for name in self.attributions]
         named = [[one.hash for one in references], self.attributions, decides]
-        text = json.dumps([named, self.parts, self.cells, self.flip])
-        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        digest = _digest([named, self.parts, self.cells, self.flip])
 
         def measure() -> dict[str, Tensor]:
             found = [self._compared(network, one, split, kind) for one in references]
@@ -247,6 +249,183 @@ class Alignment(Explaining):
             compared = parts.explanations(one, other, numbers)
             found |= {f"{name}: {measure}": values for measure, values in compared.items()}
         return found
+
+
+class Beyond(Explaining):
+    """Parameters of `12_beyond`: attributions beside each other, as explanations and as overlays;
+    maps computed on the fly; fewer steps at equal maps.
+
+    The profile's teacher is the network that is explained. Without `seeds` no student is trained.
+    """
+
+    attributions: Free[list[str]] = Field(min_length=2)
+    seeds: Free[list[int]]
+    overlay_probability: float = Field(gt=0, le=1)
+    fly_steps: Free[list[Annotated[int, Field(ge=1)]]] = Field(min_length=1)
+    gradients: Free[list[Annotated[int, Field(ge=5)]]] = Field(min_length=2)
+    reference_steps: Free[int] = Field(ge=50)
+    fitted_images: Free[int] = Field(ge=10)
+
+    @model_validator(mode="after")
+    def _known_attributions(self) -> Self:
+        if unknown := [name for name in self.attributions if name not in ATTRIBUTIONS]:
+            known = ", ".join(ATTRIBUTIONS)
+            raise ValueError(f"attributions: unknown {unknown[0]!r}: choose from {known}")
+        if "integrated_gradients" not in self.attributions:
+            raise ValueError("attributions must hold 'integrated_gradients', the paper's")
+        return self
+
+    def why_not_decided(self, notebook: str, teacher: Result | GivenTeacher | None) -> str:
+        """The paper claims nothing of what is asked here."""
+        return "the paper does not ask this"
+
+    def network_explained(self) -> Teacher:
+        """The teacher of the profile; one that is given is not scored for it."""
+        weights = self.known_teacher() if self.given.teacher else self.teacher().weights
+        assert weights is not None, "a given teacher is known"
+        return self.workspace.load_weights(weights)
+
+    def arms(self, teacher: str, seed: int) -> dict[str, Run]:
+        """`none`, each attribution's map, the controls `other image` and `grey`, and IG computed
+        on each view of an image, by each of `fly_steps`.
+        """
+        overlaid = functools.partial(
+            self.student_run,
+            "ig",
+            seed,
+            teacher,
+            probability=self.overlay_probability,
+            maps_pairing=None,
+        )
+        arms = {"none": self.student_run("student", seed, teacher)}
+        arms |= {name: overlaid(attribution=name, overlay="map") for name in self.attributions}
+        arms |= {"other image": overlaid(overlay="other"), "grey": overlaid(overlay="grey")}
+        return arms | {
+            f"IG on the fly, {few}": overlaid(pairing="same_view", steps=few, overlay="map")
+            for few in self.fly_steps
+        }
+
+    def runs(self, teacher: str) -> list[Run]:
+        """Every arm for every seed."""
+        return [run for seed in self.seeds for run in self.arms(teacher, seed).values()]
+
+    def trained(self, teacher: str) -> pd.DataFrame:
+        """`block`, `arm`, test accuracy and seconds of every run."""
+        runs = [(seed, *arm) for seed in self.seeds for arm in self.arms(teacher, seed).items()]
+        results = self.execute(run for *_, run in runs)
+        rows = [
+            {"block": seed, "arm": arm, "accuracy": r.last.test_accuracy, "seconds": r.seconds}
+            for (seed, arm, _), r in zip(runs, results)
+        ]
+        return pd.DataFrame(rows)
+
+    def costs(self, network: Teacher, attribution: str, repeats: int = 3) -> float:
+        """Milliseconds an image that an attribution takes, the fastest of `repeats`, kept."""
+        split = self.explained()
+        images, labels = (split.images[:16] / 255).to(network.device), split.labels[:16]
+        settings = self.asked(attribution)
+
+        def measure() -> dict[str, float]:
+            times = []
+            for _ in range(repeats):
+                start = time.perf_counter()
+                network.explain(images, labels.to(network.device), settings).cpu()
+                times.append(1000 * (time.perf_counter() - start) / len(images))
+            return {"milliseconds": min(times)}
+
+        name = f"cost-{_digest(settings.model_dump(mode='json'))}"
+        return self.workspace.measured(name, network.hash, measure)["milliseconds"]
+
+    def agreement(self, network: Teacher, one: str, other: str, kind: Kind) -> np.ndarray:
+        """Rank correlation (N,) of the cells of two attributions' maps, in a grid of 6 x 6.
+
+        `floor`: of the other attribution's map of the next image.
+        """
+        split = self.explained()
+        cells = parts.grid_parts(split.images, 6)
+        view = View(kind, self.flip)
+        held = [
+            parts.importance(maps, cells)
+            for maps in (
+                self.maps(network, one, split),
+                view.maps(self.maps(network, other, split)),
+            )
+        ]
+        return parts.rank_correlation(*held).numpy()
+
+    def on_the_fly(self, network: Teacher) -> dict[str, np.ndarray]:
+        """`levels` of the overlay (N,) on one random view of each image: of the precomputed map,
+        moved with the view, and of maps computed on the view by few steps.
+
+        The reference is the map of the view by `reference_steps`.
+        """
+        split = self.explained()
+
+        def measure() -> dict[str, Tensor]:
+            n, generator = len(split), torch.Generator().manual_seed(self.seed)
+            views = draw_views(n, self.padding, self.flip, generator)
+            images = crop_flip(split.images, views, self.padding).contiguous() / 255
+            asked = self.asked("integrated_gradients")
+
+            def by_steps(count: int) -> Tensor:
+                few = asked.model_copy(update={"steps": count})
+                device = network.device
+                return network.explain(images.to(device), split.labels.to(device), few).cpu()
+
+            stored = self.maps(network, "integrated_gradients", split)
+            moved = crop_flip(stored[:, None], views, self.padding)[:, 0]
+            exact = by_steps(self.reference_steps)
+            candidates = {f"precomputed, {asked.steps}": moved}
+            candidates |= {f"on the fly, {n}": by_steps(n) for n in (*self.fly_steps, asked.steps)}
+            return {k: steps.judged(maps, exact)["levels"] for k, maps in candidates.items()}
+
+        decides = [self.asked("integrated_gradients").model_dump(mode="json"), self.fly_steps]
+        name = f"fly-{_digest([decides, self.reference_steps, self.padding, self.flip, self.seed])}"
+        return self.workspace.per_image(name, network.hash, split, measure)
+
+    def fewer(self, network: Teacher) -> pd.DataFrame:
+        """Each way to place gradients at each number of them: `scheme`, `gradients`, `image`,
+        `levels` and `equal` of the overlay, against `reference_steps` of the midpoint rule.
+        """
+        split, tables = self.explained(), []
+        for count in self.gradients:
+            decides = [count, self.reference_steps, self.fitted_images]
+            name = f"steps-{_digest(decides)}"
+            measure = functools.partial(self._placed, network, split, count)
+            kept = self.workspace.per_image(name, network.hash, split, measure)
+            for scheme in dict.fromkeys(key.partition(": ")[0] for key in kept):
+                values = {what: kept[f"{scheme}: {what}"] for what in ("levels", "equal")}
+                about = {"scheme": scheme, "gradients": count, "image": np.arange(len(split))}
+                tables.append(pd.DataFrame(about | values))
+        return pd.concat(tables, ignore_index=True)
+
+    def _placed(self, network: Teacher, split: Split, count: int) -> dict[str, Tensor]:
+        model, labels = network.folded, split.labels
+        images = split.images / 255
+        point, fit = images.new_zeros(1, 3, 1, 1), self._fit_on()
+        reference = self._reference(network, split)
+        found: dict[str, Tensor] = {}
+        for name, nodes in steps.schemes(model, images, labels, point, fit).items():
+            maps = steps.map_at(model, images, labels, point, nodes(count))
+            found |= {f"{name}: {what}": v for what, v in steps.judged(maps, reference).items()}
+        return found
+
+    def _fit_on(self) -> tuple[Tensor, Tensor]:
+        """Training images, and their labels, that fixed nodes are fitted on."""
+        some = stratified(self.data().train, self.fitted_images, name="fitted_images")
+        return some.images / 255, some.labels
+
+    def _reference(self, network: Teacher, split: Split) -> Tensor:
+        """Maps (N, H, W) by `reference_steps` of the midpoint rule, kept in `cache`."""
+        fine = {"rule": "riemann_middle", "steps": self.reference_steps, "baseline": "black"}
+        finer = self.signals.model_copy(update=fine)
+        return self.model_copy(update={"signals": finer}).maps(
+            network, "integrated_gradients", split
+        )
+
+
+def _digest(decides: object) -> str:
+    return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:12]
 
 
 class View(NamedTuple):

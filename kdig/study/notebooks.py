@@ -25,6 +25,7 @@ _PLACES = {
     "10_factorial": ("evidence", "Factorial"),
     "10_signature": ("evidence", "Signature"),
     "11_alignment": ("beyond", "Alignment"),
+    "12_beyond": ("beyond", "Beyond"),
 }
 
 

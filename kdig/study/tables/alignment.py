@@ -24,8 +24,10 @@ REGIMES = {1.0: "no KD", 0.5: "mild KD", 0.1: "strong KD"}
 NAMES = {"saliency": "saliency", "integrated_gradients": "IG", "outputs": "outputs"}
 # the measures that compare maps, those by parts first
 OF_MAPS = ("rank SLIC", "rank grid", "focus SLIC", "focus grid", "cosine", "overlap")
-# the smallest difference that matters: of accuracy (points), of correlations and shares
-POINTS, UNITS = 0.4, 0.05
+# the smallest difference that matters: of accuracy and of other percentages (points), and of
+# correlations, shares and divergences
+MARGINS = {"accuracy": 0.4, "overlap": 5.0, "same answer": 5.0}
+UNITS = 0.05
 
 
 def regime(hard: float) -> str:
@@ -68,6 +70,25 @@ def bars(frame: pd.DataFrame, outcome: str, label: str) -> pd.DataFrame:
     return pd.concat([parts, means.rename(columns={"mean": "value"})], axis=1).assign(label=label)
 
 
+def accuracy_title(frame: pd.DataFrame) -> str:
+    """The mean accuracy of each strength, over networks and seeds."""
+    means = frame.groupby("regime", sort=False).accuracy.mean()
+    said = ", ".join(f"{name} {value:.1f} %" for name, value in means.items())
+    return f"Mean accuracy: {said}"
+
+
+def range_title(frame: pd.DataFrame, ends: pd.DataFrame, measure: str, what: str) -> str:
+    """How far students come on the way from floor to ceiling, for each attribution."""
+    span = ends.set_index("outcome")
+    said = []
+    for outcome in (name for name in frame.columns if name.endswith(f": {measure} SLIC")):
+        floor, ceiling = span.floor[outcome], span.ceiling[outcome]
+        way = 100 * (frame[outcome].mean() - floor) / (ceiling - floor)
+        place = f"{way:.0f} % of the way from floor to ceiling" if way > 0 else "below the floor"
+        said.append(f"{outcome.partition(':')[0]} {place}")
+    return f"{what[0].upper()}{what[1:]}: {', '.join(said)}"
+
+
 def logit_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Spearman's correlation of logits with the teacher's: ours, and the poster's as printed."""
     ours = frame.pivot_table(index="hard", columns="network", values="outputs: logits", sort=False)
@@ -88,7 +109,7 @@ def _contrasts(frame: pd.DataFrame) -> list[evidence.Contrast]:
             f"{name} - no KD, {outcome}",
             evidence.difference([name], ["no KD"]),
             outcome=outcome,
-            margin=POINTS if outcome == "accuracy" else UNITS,
+            margin=MARGINS.get(outcome.rpartition(": ")[2], UNITS),
         )
         for outcome in outcomes
         for name in there
