@@ -306,9 +306,13 @@ def test_deep_lift_adds_up_where_captums_own_cannot(network):
     point = torch.zeros(1, 3, 1, 1).double()
     found = attribute(model, x, y, "deep_lift")
     assert completeness_delta(model, x, y, found, point).abs().max() < 1e-6
-    with pytest.raises((AssertionError, RuntimeError, AttributeError)):
-        theirs = DeepLift(model).attribute(x, point.expand_as(x), target=y)
-        assert completeness_delta(model, x, y, theirs, point).abs().max() < 1e-6
+    theirs = DeepLift(copy.deepcopy(model))
+    if network == "s6":
+        plain = theirs.attribute(x, point.expand_as(x), target=y)
+        assert completeness_delta(model, x, y, plain, point).abs().max() > 1e-3
+    else:
+        with pytest.raises(RuntimeError, match="used more than once"):
+            theirs.attribute(x, point.expand_as(x), target=y)
 
 
 def test_a_network_that_cannot_be_traced_is_named():
@@ -317,7 +321,7 @@ def test_a_network_that_cannot_be_traced_is_named():
             return super().forward(images) if images.sum() > 0 else images.flatten(1)[:, :10]
 
     model = Branching(torch.rand(192, 10)).eval()
-    with pytest.raises(KdigError, match="DeepLIFT needs a network that torch.fx can trace"):
+    with pytest.raises(KdigError, match="DeepLIFT needs a network"):
         attribute(model, torch.rand(2, 3, 8, 8), torch.tensor([0, 1]), "deep_lift")
 
 
