@@ -111,7 +111,14 @@ ARMS = {
     "10_signature": ("pairing", *OF_MAPS, *OVERLAID, *ATTENTIVE),
     "11_alignment": ("network", "alpha", *OF_MAPS, *OVERLAID, *ATTENTIVE),
     "12_beyond": (
-        "alpha", "temperature", "probability", "pairing", "maps_pairing", "overlay", "attribution", *ATTENTIVE,
+        "alpha",
+        "temperature",
+        "probability",
+        "pairing",
+        "maps_pairing",
+        "overlay",
+        "attribution",
+        *ATTENTIVE,
     ),
 }
 IDLE |= {(notebook, name): "arms say it" for notebook, names in ARMS.items() for name in names}

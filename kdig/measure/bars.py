@@ -12,8 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kdig.measure.plots import FAINT, PAPER, SERIES, WIDTH, readable
-from kdig.measure.plots import _below as legend_below
-from kdig.measure.plots import _keys as keys_of
 
 # lines across a panel: label -> height
 Lines = Mapping[str, float]
@@ -39,7 +37,8 @@ def grouped_bars(
         axis.set_title(title, fontsize="medium")
     first = next(iter(panels.values()))
     axes[0, 0].set_ylabel(str(first.label.iloc[0]) if "label" in first else "")
-    legend_below(figure, keys_of(*axes[0]))
+    keys = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*keys, frameon=False, fontsize="small", ncols=3, loc="outside lower center")
     sns.despine(figure)
     return figure
 
