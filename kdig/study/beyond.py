@@ -178,9 +178,10 @@ class Alignment(Explaining):
 
     def among_siblings(self, students: pd.DataFrame) -> pd.DataFrame:
         """`alike` for each of the released `students`, with `name`, `group`, `ig`, `kind`, and `beside`:
-        the siblings that it is compared with (with IG, without, or all), or itself.
+        the siblings that it is compared with (with IG, without, or all), or itself, which the first
+        two of a group are.
         """
-        tables = []
+        tables, firsts = [], set(students.groupby("group").head(2).name)
         for row in students.itertuples():
             rest = students[(students.group == row.group) & (students.name != row.name)]
             kinds: list[tuple[Kind, str, list[Teacher]]] = [
@@ -190,6 +191,8 @@ class Alignment(Explaining):
                 ("view", "itself", [row.explains]),
             ]
             about = {"name": row.name, "group": row.group, "ig": row.ig}
+            if row.name not in firsts:
+                del kinds[-1]
             for kind, beside, others in kinds:
                 compared = self.alike(row.explains, others, kind)
                 tables.append(
