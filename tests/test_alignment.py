@@ -287,6 +287,7 @@ def test_siblings_are_paired_by_image_and_placed_between_floor_and_ceiling():
     assert row.of_range == pytest.approx(100 * row.difference / 0.6, rel=0.05)
     assert facts[0]["fact"] == "alignment_siblings_all_ig_rank_slic"
     assert "those with IG are more like their siblings" in alignment.sibling_said(table)
+    assert alignment.sibling_title(table).endswith("1 of 1 comparisons; less: 0")
     equal = alignment.siblings(siblings(0))[0]
     assert "cannot be told apart" in alignment.sibling_said(equal)
     assert set(alignment.sibling_panels(table)) == {

@@ -74,7 +74,7 @@ def rank_correlation(one: Tensor, other: Tensor) -> Tensor:
         pd.DataFrame(torch.where(known, values, torch.nan).numpy()).rank(axis=1)
         for values in (one, other)
     ]
-    return torch.from_numpy(ranks[0].corrwith(ranks[1], axis=1).to_numpy())
+    return torch.tensor(ranks[0].corrwith(ranks[1], axis=1).to_numpy())
 
 
 def map_cosine(one: Tensor, other: Tensor) -> Tensor:

@@ -302,6 +302,14 @@ def sibling_panels(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
+def sibling_title(table: pd.DataFrame) -> str:
+    """How many comparisons of maps say that students with IG are more, or less, like their siblings."""
+    maps = table[table.outcome.str.split(": ").str[1].isin(OF_MAPS)]
+    clear = maps[leaves_out(maps.low, maps.high)]
+    more, less = int((clear.of_range > 0).sum()), int((clear.of_range < 0).sum())
+    return f"With IG more like their siblings: {more} of {len(maps)} comparisons; less: {less}"
+
+
 def sibling_said(table: pd.DataFrame, outcome: str = "IG: rank SLIC") -> str:
     """The answer in a sentence for each group, and how many of the comparisons of maps agree."""
     said = []
