@@ -229,7 +229,8 @@ def test_a_parameter_reaches_the_runs_that_it_names(notebook, name, tree):
 
 @pytest.mark.parametrize(("notebook", "name"), [case for case in CASES if case[1] in READ])
 def test_a_parameter_of_a_measurement_is_read_by_its_notebook(notebook, name, tree):
-    method = {"resize": "source", "robustness_images": "damaged"}.get(name)
+    methods = {"resize": "source", "robustness_images": "damaged", "explained_images": "explained"}
+    method = methods.get(name)
     assert {name, method} & names_read(notebook)
     given = base(notebook, tree)
     value = other(name, settings_of(notebook, **given).flat()[name])
@@ -282,7 +283,7 @@ def test_parameters_that_say_where_and_how_fast_reach_the_engine(notebook, tmp_p
     "notebook", [notebook for notebook, name in CASES if name == "checkpoints"]
 )
 def test_checkpoints_reach_what_the_notebook_tries(notebook, monkeypatch):
-    assert "released" in names_read(notebook)
+    assert {"released", "siblings"} & names_read(notebook)
     network = SimpleNamespace(classifier=[SimpleNamespace(out_features=10)])
     monkeypatch.setattr(experiments, "load_released_checkpoint", lambda path: network)
     monkeypatch.setattr(

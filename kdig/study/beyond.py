@@ -298,6 +298,8 @@ class Beyond(Explaining):
             seed,
             teacher,
             probability=self.overlay_probability,
+            attribution="integrated_gradients",
+            pairing="static",
             maps_pairing=None,
         )
         arms = {"none": self.student_run("student", seed, teacher)}
