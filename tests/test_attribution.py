@@ -3,7 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from captum.attr import LayerGradCam, Saliency
+from captum.attr import DeepLift, GradientShap, LayerGradCam, NoiseTunnel, Saliency
 from captum.attr._utils.approximation_methods import (
     approximation_parameters,  # the reference; no part of the package
 )
@@ -12,15 +12,17 @@ from torch import nn
 from kdig import KdigError
 from kdig.core.attribution import (
     ATTRIBUTIONS,
+    _draws_of,
     attribute,
     attribution_map,
     baseline_point,
     captum_gradients,
     completeness_delta,
     integrated_gradients,
+    path_sum,
     quadrature,
 )
-from kdig.core.networks import with_normalisation
+from kdig.core.networks import build, with_normalisation
 from kdig.core.runs import execute
 from kdig.core.signals import Teacher
 
@@ -240,3 +242,92 @@ def test_unknown_attributions_and_missing_layers_are_named(trained):
         attribute(teacher.model, x, y, "gradcam")
     with pytest.raises(KdigError, match="Grad-CAM needs a layer"):
         attribute(Linear(torch.rand(192, 10)), x, y, "grad_cam")
+
+
+def test_a_path_of_one_rule_is_a_rule(trained):
+    """Places and weights that each image has for itself, all those of one rule."""
+    teacher, x, y = trained
+    model, x = copy.deepcopy(teacher.model).double(), x.double()
+    point = baseline_point("black", teacher.mean, x)
+    weights, places = (torch.tensor(v).expand(len(x), 7) for v in quadrature("riemann_middle", 7))
+    rule = integrated_gradients(model, x, y, point, steps=7, rule="riemann_middle")
+    assert torch.allclose(path_sum(model, x, y, point, places, weights), rule)
+    # one image's own places change that image alone
+    own = places.clone()
+    own[3] *= 0.5
+    changed = (path_sum(model, x, y, point, own, weights) - rule).flatten(1).norm(dim=1) > 1e-9
+    assert changed.nonzero().tolist() == [[3]]
+
+
+def test_attributions_that_draw_are_captums(trained):
+    """With the draws that belong to the image."""
+    teacher, x, y = trained
+    model, x, y = copy.deepcopy(teacher.model).double(), x[:2].double(), y[:2]
+    zero = torch.zeros(1, 3, 1, 1).double()
+    for i in range(2):
+        image, target = x[i : i + 1], y[i : i + 1]
+        with _draws_of(image):
+            noisy = NoiseTunnel(Saliency(model)).attribute(
+                image, nt_samples=5, stdevs=0.15, target=target, abs=False
+            )
+        assert torch.allclose(attribute(model, x, y, "smooth_grad", steps=5)[i], noisy[0])
+        with _draws_of(image):
+            expected = GradientShap(model).attribute(
+                image, zero.expand_as(image), n_samples=5, target=target
+            )
+        assert torch.allclose(attribute(model, x, y, "gradient_shap", steps=5)[i], expected[0])
+
+
+def test_deep_lift_is_captums_where_captum_can(trained):
+    """A network whose rectifiers are plain, each used once, with the logit and the softmax."""
+    _, x, y = trained
+    layers = [nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(6, 10)).double().eval()
+    x, point = x.double(), torch.zeros(1, 3, 1, 1).double()
+    ours = attribute(model, x, y, "deep_lift")
+    assert torch.allclose(ours, DeepLift(model).attribute(x, point.expand_as(x), target=y))
+    soft = nn.Sequential(model, nn.Softmax(1))
+    theirs = DeepLift(soft).attribute(x, point.expand_as(x), target=y)
+    assert torch.allclose(attribute(model, x, y, "deep_lift", output="softmax"), theirs)
+    assert not torch.allclose(ours, theirs)
+
+
+@pytest.mark.parametrize("network", ["s6", "resnet8", "resnet50"])
+def test_deep_lift_adds_up_where_captums_own_cannot(network):
+    """Contributions add up to F(x) - F(x'): ReLU6, which Captum does not know, and a rectifier used
+    in several places.
+    """
+    net = build(network, 10, 0.25).double()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):  # large activations, so that ReLU6 ends at 6
+            module.weight.data.uniform_(1, 6)
+    model = with_normalisation(net, (0.4,) * 3, (0.3,) * 3).eval()
+    x, y = torch.rand(4, 3, 16, 16).double(), torch.tensor([0, 3, 5, 9])
+    point = torch.zeros(1, 3, 1, 1).double()
+    found = attribute(model, x, y, "deep_lift")
+    assert completeness_delta(model, x, y, found, point).abs().max() < 1e-6
+    theirs = DeepLift(copy.deepcopy(model))
+    if network == "s6":
+        plain = theirs.attribute(x, point.expand_as(x), target=y)
+        assert completeness_delta(model, x, y, plain, point).abs().max() > 1e-3
+    else:
+        with pytest.raises(RuntimeError, match="used more than once"):
+            theirs.attribute(x, point.expand_as(x), target=y)
+
+
+def test_a_network_that_cannot_be_traced_is_named():
+    class Branching(Linear):
+        def forward(self, images):
+            return super().forward(images) if images.sum() > 0 else images.flatten(1)[:, :10]
+
+    model = Branching(torch.rand(192, 10)).eval()
+    with pytest.raises(KdigError, match="DeepLIFT needs a network"):
+        attribute(model, torch.rand(2, 3, 8, 8), torch.tensor([0, 1]), "deep_lift")
+
+
+def test_a_random_map_knows_neither_network_nor_class(trained):
+    teacher, x, y = trained
+    found = attribute(teacher.model, x, y, "random_map")
+    assert torch.equal(found, attribute(Linear(torch.rand(192, 10)), x, 0 * y, "random_map"))
+    assert not torch.equal(found[0], found[1])
+    assert 0.45 < found.mean() < 0.55

@@ -13,7 +13,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from kdig.measure import plots
+from kdig.measure import bars, plots
 from kdig.measure.plots import LABELS
 from kdig.paper import literature
 
@@ -242,10 +242,18 @@ def forest() -> tuple[Pairs, Pairs]:
     )
 
 
+def grouped_bars() -> tuple[Pairs, Pairs]:
+    table = values(4).assign(group=["s2", "s2", "s4", "s4"], bar=["no KD", "strong KD"] * 2)
+    table = table.assign(value=table["mean"], label="accuracy (%)")
+    other = values(4, 1).assign(group=table.group, bar=table.bar, value=lambda t: t["mean"])
+    figure = bars.grouped_bars({"IG": table, "saliency": other}, {"IG": {"floor": 30.0}})
+    return drawn_bars(figure, 1), pairs(table) + pairs(other)
+
+
 CASES = (
     method_accuracy, paired_differences, search_means, search_curves, compression_curves, speedup_against_size, device_times,
     extrapolated_line, raw_and_balanced, two_readings, damage_curves, histogram_fits, banded_curves, class_dots, method_dots,
-    arm_differences, forest,
+    arm_differences, forest, grouped_bars,
 )  # fmt: skip
 # figures that draw no interval
 WITHOUT = {
@@ -258,7 +266,7 @@ def figures() -> dict[str, Callable]:
     """Every public function that gives a figure."""
     found = [
         f
-        for module in (plots, literature)
+        for module in (plots, literature, bars)
         for _, f in inspect.getmembers(module, inspect.isfunction)
     ]
     return {

@@ -59,6 +59,7 @@ STUDENTS: dict[str, tuple] = {
     "overlays": (["map", "mixup"], ["map", "grey"]), "overlay_probability": (0.6, 0.7),
     "strong_methods": (["student", "at"], ["student", "kd"]),
     "strong_optimizer": ("adam", "adamw"), "strong_learning_rate": (0.3, 0.4), "strong_schedule": ("cosine", "constant"),
+    "networks": (["s1", "resnet8"], ["s3"]), "hard_weights": ([1.0, 0.3], [1.0, 0.2]), "fly_steps": ([3], [4]),
     "blocks": (3, 4), "own_alpha": (0.3, 0.4), "own_temperature": (3.5, 4.5),
     "strong_weight_decay": (0.2, 0.3), "strong_label_smoothing": (0.2, 0.3),
 }  # fmt: skip
@@ -69,6 +70,8 @@ READ: dict[str, tuple] = {
     "cold_repeats": (7, 8), "training_batch": (9, 8),
     "resize": ("squash", "crop"), "jpeg_qualities": ([50], [60]), "noise_sds": ([5.0], [6.0]), "blur_sigmas": ([0.3], [0.4]),
     "contrast_factors": ([0.3], [0.4]), "robustness_images": (50, 60),
+    "explained_images": (20, 30), "parts": (8, 9), "cells": (3, 5),
+    "gradients": ([7, 9], [8, 9]), "reference_steps": (60, 70), "fitted_images": (11, 12),
 }  # fmt: skip
 # parameters that a method or a property of the model takes up; tests below say which
 TAKEN_UP: dict[str, tuple] = {
@@ -77,6 +80,8 @@ TAKEN_UP: dict[str, tuple] = {
     "subset_root": ("here", "there"), "checkpoints": (["a.pt"], []),
     "teacher": ("a.pt", "reference"),  # tests/test_teachers.py
     "teachers": (["a.pt"], []),  # tests/test_evidence.py
+    # what is explained in one notebook is also laid over images in another
+    "attributions": (["integrated_gradients"], ["integrated_gradients", "saliency"]),
 }  # fmt: skip
 VALUES = {**TEACHER, **BOTH, **SCORED, **STUDENTS, **READ, **TAKEN_UP}
 # What may differ from the paper's without making a claim undecidable: where and how fast it is
@@ -87,6 +92,8 @@ FREE = {
     "latency_batches", "latency_repeats", "latency_threads", "latency_variants", "cold_repeats", "training_batch",
     "subset_root", "checkpoints", "teacher", "blocks", "pairings", "pairing_methods", "overlays", "strong_methods",
     "jpeg_qualities", "noise_sds", "blur_sigmas", "contrast_factors", "robustness_images",
+    "networks", "hard_weights", "attributions", "explained_images", "parts", "cells", "fly_steps",
+    "gradients", "reference_steps", "fitted_images",
 }  # fmt: skip
 # (notebook, parameter) that the notebook accepts and that changes nothing in it
 IDLE = {
@@ -102,6 +109,17 @@ ARMS = {
     "10_alpha_pairing": ("alpha", "pairing", *OF_MAPS, *OVERLAID, *ATTENTIVE),
     "10_factorial": ("pairing", "maps_pairing", "overlay", *ATTENTIVE),
     "10_signature": ("pairing", *OF_MAPS, *OVERLAID, *ATTENTIVE),
+    "11_alignment": ("network", "alpha", *OF_MAPS, *OVERLAID, *ATTENTIVE),
+    "12_beyond": (
+        "alpha",
+        "temperature",
+        "probability",
+        "pairing",
+        "maps_pairing",
+        "overlay",
+        "attribution",
+        *ATTENTIVE,
+    ),
 }
 IDLE |= {(notebook, name): "arms say it" for notebook, names in ARMS.items() for name in names}
 
@@ -211,7 +229,8 @@ def test_a_parameter_reaches_the_runs_that_it_names(notebook, name, tree):
 
 @pytest.mark.parametrize(("notebook", "name"), [case for case in CASES if case[1] in READ])
 def test_a_parameter_of_a_measurement_is_read_by_its_notebook(notebook, name, tree):
-    method = {"resize": "source", "robustness_images": "damaged"}.get(name)
+    methods = {"resize": "source", "robustness_images": "damaged", "explained_images": "explained"}
+    method = methods.get(name)
     assert {name, method} & names_read(notebook)
     given = base(notebook, tree)
     value = other(name, settings_of(notebook, **given).flat()[name])
@@ -264,7 +283,7 @@ def test_parameters_that_say_where_and_how_fast_reach_the_engine(notebook, tmp_p
     "notebook", [notebook for notebook, name in CASES if name == "checkpoints"]
 )
 def test_checkpoints_reach_what_the_notebook_tries(notebook, monkeypatch):
-    assert "released" in names_read(notebook)
+    assert {"released", "siblings"} & names_read(notebook)
     network = SimpleNamespace(classifier=[SimpleNamespace(out_features=10)])
     monkeypatch.setattr(experiments, "load_released_checkpoint", lambda path: network)
     monkeypatch.setattr(

@@ -14,7 +14,7 @@ import torch
 from matplotlib import colors
 from matplotlib import pyplot as plt
 
-from kdig.measure import lessons, plots, stats
+from kdig.measure import bars, lessons, plots, stats
 from kdig.paper import literature
 
 
@@ -288,7 +288,9 @@ def drawn_with_names():
     yield plots.logit_gaps(gaps, {NAMES[0]: 1.0})
 
 
-@pytest.mark.parametrize("module", [plots, lessons, literature], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [plots, lessons, literature, bars], ids=lambda module: module.__name__
+)
 def test_no_figure_is_given_a_greater_width(module):
     source = Path(module.__file__).read_text(encoding="utf-8")
     assert all(

@@ -6,8 +6,10 @@ Models take pictures in [0, 1]. A baseline is a point in that space; because nor
 affine, the attribution is the same whether the path is walked before or after it.
 """
 
+import copy
 import functools
 import inspect
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from kdig import KdigError
@@ -112,20 +115,39 @@ def integrated_gradients(
     Raises `ValueError` when the model is in training mode, in which batch norm would mix the
     attributions of neighbours.
     """
+    sizes, betas = (
+        images.new_tensor(values).expand(len(images), steps) for values in quadrature(rule, steps)
+    )
+    gradient = gradient or autograd_gradient(model, output)
+    return path_sum(model, images, targets, baseline, betas, sizes, chunk, gradient)
+
+
+def path_sum(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    baseline: Tensor,
+    places: Tensor,
+    weights: Tensor,
+    chunk: int = 96,
+    gradient: Gradient | None = None,
+) -> Tensor:
+    """Eq. 3 with `places` on [0, 1] and `weights`, both (N, steps), that each image has for itself.
+
+    The rest is as in `integrated_gradients`, which gives all images the places of one rule. Raises
+    `ValueError` when the model is in training mode.
+    """
     if model.training:
         raise ValueError(
             "integrated gradients needs model.eval(): batch norm in training mode mixes the"
             " pictures of a batch"
         )
-    gradient = gradient or autograd_gradient(model, output)
-    sizes, betas = (
-        images.new_tensor(values).view(-1, 1, 1, 1) for values in quadrature(rule, steps)
-    )
-    difference = images - baseline
+    gradient = gradient or autograd_gradient(model, "logit")
+    steps, difference = places.shape[1], images - baseline
     gradients = torch.zeros_like(images)
     for rows in torch.arange(len(images) * steps, device=images.device).split(chunk):
         index, step = rows // steps, rows % steps
-        beta, size = betas[step], sizes[step]
+        beta, size = (values[index, step].view(-1, 1, 1, 1) for values in (places, weights))
         gradients.index_add_(
             0, index, gradient(baseline + beta * difference[index], targets[index]) * size
         )
@@ -247,6 +269,72 @@ def gradient_shap(
     return _one_by_one(one, images, targets)
 
 
+def deep_lift(
+    model: nn.Module, images: Tensor, targets: Tensor, baseline: Tensor, *, output: Output = "logit"
+) -> Tensor:
+    """DeepLIFT with the rescale rule (Shrikumar et al. 2017), in the images' shape.
+
+    Captum's asks for a rectifier of its own at every place, and knows no ReLU6: it is given such a
+    copy of the network (`_own_rectifiers`). Raises `KdigError` for a network that torch.fx cannot
+    trace.
+    """
+    scored: nn.Module = _own_rectifiers(model)
+    if output == "softmax":
+        scored = nn.Sequential(scored, nn.Softmax(1))
+    with warnings.catch_warnings():
+        # that it sets hooks, and takes them away again
+        warnings.filterwarnings("ignore", "Setting forward, backward hooks")
+        method = _captum().DeepLift(scored)
+        start = baseline.expand_as(images)
+        result: Tensor = method.attribute(_leaf(images), start, target=targets)
+    return result.detach()
+
+
+class _Rectifier6(nn.Module):
+    """ReLU6 as max(x, 0) - max(x - 6, 0).
+
+    Both rectifiers have the same change of input, so that the rescale rule for their difference is
+    that for ReLU6.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.high = nn.ReLU(), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Captum's hook is on a rectifier's input, which must be no other's
+        cut: Tensor = self.low(x.clone()) - self.high(x - 6)
+        return cut
+
+
+def _own_rectifiers(model: nn.Module) -> nn.Module:
+    """A copy of a network in which every rectifier is a module of its own and none works in place."""
+    try:
+        traced = torch.fx.symbolic_trace(copy.deepcopy(model))
+    except (torch.fx.proxy.TraceError, TypeError) as error:
+        found = " ".join(str(error).split())[:200]
+        raise KdigError(f"DeepLIFT needs a network that torch.fx can trace: {found}") from None
+    modules = dict(traced.named_modules())
+    for place, node in enumerate(list(traced.graph.nodes)):
+        module = modules.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, nn.ReLU | nn.ReLU6):
+            node.target = f"rectifier{place}"
+            own = nn.ReLU() if isinstance(module, nn.ReLU) else _Rectifier6()
+            traced.add_submodule(node.target, own)
+    traced.recompile()
+    copied: nn.Module = traced.eval()
+    return copied
+
+
+def random_map(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Uniform noise in the images' shape, seeded by each image: a control that knows nothing."""
+
+    def one(image: Tensor, target: Tensor) -> Tensor:
+        return torch.rand(image.shape).to(image)
+
+    return _one_by_one(one, images, targets)
+
+
 def _one_by_one(
     attribute: Callable[[Tensor, Tensor], Tensor], images: Tensor, targets: Tensor
 ) -> Tensor:
@@ -281,6 +369,8 @@ ATTRIBUTIONS: dict[str, Method] = {
     "grad_cam": grad_cam,
     "smooth_grad": smooth_grad,
     "gradient_shap": gradient_shap,
+    "deep_lift": deep_lift,
+    "random_map": random_map,
 }
 
 

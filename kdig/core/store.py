@@ -68,6 +68,24 @@ class Measured(BaseModel):
     values: dict[str, float]
 
 
+class PerImage(BaseModel):
+    """What was measured on a network for each of the images with the fingerprint `images`.
+
+    float32 in base64, under a name each.
+    """
+
+    weights: str
+    images: str
+    values: dict[str, str]
+
+    def decoded(self) -> dict[str, np.ndarray]:
+        """Name -> float32 (N,)."""
+        return {
+            name: np.frombuffer(base64.b64decode(text), dtype="<f4")
+            for name, text in self.values.items()
+        }
+
+
 class Answers(BaseModel):
     """On which images a network is right, for each condition under which it was asked (in words).
 
@@ -269,6 +287,25 @@ class Workspace:
             _write(path, kept)
         return kept.values
 
+    def per_image(
+        self, name: str, weights: str, split: Split, measure: Callable[[], Mapping[str, Tensor]]
+    ) -> dict[str, np.ndarray]:
+        """What `measure` gives for the network `weights` and each image of `split`: name -> float32
+        (N,), measured once.
+
+        It is kept under `name`, which must say all else that decides it. Raises `KdigError` when
+        the kept file cannot be read.
+        """
+        # the fingerprint says which images, not at which size
+        images = f"{split.fingerprint}-{split.images.shape[-1]}"
+        path = self.folder / "measures" / f"{weights}-{name}-{images}.json"
+        kept = _read(path, PerImage)
+        if kept is None:
+            values = {one: _as_text(found) for one, found in measure().items()}
+            kept = PerImage(weights=weights, images=images, values=values)
+            _write(path, kept)
+        return kept.decoded()
+
     def answers(
         self,
         weights: str,
@@ -374,6 +411,10 @@ def unpacked(content: Mapping[str, Any], device: str = "cpu") -> Teacher:
 @functools.lru_cache(maxsize=2)
 def _dataset(name: str, root: Path, image_size: int, cache: Path, download: bool) -> Dataset:
     return load_dataset(name, root, image_size, cache=cache, download=download)
+
+
+def _as_text(values: Tensor) -> str:
+    return base64.b64encode(values.numpy().astype("<f4").tobytes()).decode()
 
 
 def _packed(right: np.ndarray) -> str:

@@ -24,6 +24,8 @@ _PLACES = {
     "10_alpha_pairing": ("evidence", "AlphaPairing"),
     "10_factorial": ("evidence", "Factorial"),
     "10_signature": ("evidence", "Signature"),
+    "11_alignment": ("beyond", "Alignment"),
+    "12_beyond": ("beyond", "Beyond"),
 }
 
 
