@@ -64,9 +64,7 @@ def test_file_says_what_a_user_needs(exported):
 
 
 @pytest.mark.parametrize("per_channel", [True, False])
-def test_int8_keeps_most_answers_and_says_how_it_was_made(
-    per_channel, exported, images, tmp_path
-):
+def test_int8_keeps_most_answers_and_says_how_it_was_made(per_channel, exported, images, tmp_path):
     path = tmp_path / "int8.onnx"
     quantise(exported, path, images[:60], "60 images", per_channel)
     ours, whole = (logits_of(runner(p), images) for p in (path, exported))
@@ -117,7 +115,9 @@ def test_bad_files_and_missing_engines_are_said_in_one_line(tmp_path, images):
     (tmp_path / "bad.onnx").write_bytes(b"no network")
     with pytest.raises(KdigError, match=r"bad\.onnx is no network that onnxruntime can load"):
         quantise(tmp_path / "bad.onnx", tmp_path / "x.onnx", images, "")
-    with pytest.raises(KdigError, match=r"no_such_engine is not installed: pip install 'kdig\[edge"):
+    with pytest.raises(
+        KdigError, match=r"no_such_engine is not installed: pip install 'kdig\[edge"
+    ):
         artefacts.engine("no_such_engine")
     with pytest.raises(KdigError, match="no calibration images"):
         quantise(tmp_path / "bad.onnx", tmp_path / "x.onnx", images[:0], "")

@@ -24,6 +24,7 @@ _PLACES = {
     "10_alpha_pairing": ("evidence", "AlphaPairing"),
     "10_factorial": ("evidence", "Factorial"),
     "10_signature": ("evidence", "Signature"),
+    "13_deployment": ("deployment", "Deployment"),
 }
 
 
