@@ -77,6 +77,10 @@ TAKEN_UP: dict[str, tuple] = {
     "subset_root": ("here", "there"), "checkpoints": (["a.pt"], []),
     "teacher": ("a.pt", "reference"),  # tests/test_teachers.py
     "teachers": (["a.pt"], []),  # tests/test_evidence.py
+    # tests/test_deployment.py
+    "timed_networks": (["mobilenet_v2", "s2"], []), "engines": (["eager", "onnxruntime", "int8"], []),
+    "windows": (4, 3), "window_seconds": (0.1, 0.2), "calibration_images": (20, 30), "attribution_images": (20, 30), "patch": (1, 2),
+    "teacher_images": ("none", "cifar10"), "licence": ("mine", "yours"),  # tests/test_compress.py
 }  # fmt: skip
 VALUES = {**TEACHER, **BOTH, **SCORED, **STUDENTS, **READ, **TAKEN_UP}
 # What may differ from the paper's without making a claim undecidable: where and how fast it is
@@ -94,6 +98,7 @@ IDLE = {
     ("02_teacher_and_signals", "pairing"): "it shows every pairing",
     ("02_teacher_and_signals", "maps_pairing"): "it shows every pairing",
     ("05_compression", "network"): "its networks are those of `levels`",
+    ("13_deployment", "network"): "its networks are those of `levels`",
 }
 OF_MAPS = ("attribution", "steps", "baseline", "rule", "output")
 OVERLAID = ("maps_pairing", "overlay", "blend", "probability")

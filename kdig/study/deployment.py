@@ -86,10 +86,11 @@ class Deployment(Students):
 
     def runs(self, teacher: str) -> list[Run]:
         """Every method at every level for every seed, as `05_compression` makes them."""
-        cells = itertools.product(self.levels, self.seeds, self.methods)
         return [
             self.student_run(method, seed, teacher, network=of_level(level))
-            for level, seed, method in cells
+            for level in self.levels
+            for seed in self.seeds
+            for method in self.methods
         ]
 
     def trained(self) -> pd.DataFrame:

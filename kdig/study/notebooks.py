@@ -25,6 +25,7 @@ _PLACES = {
     "10_factorial": ("evidence", "Factorial"),
     "10_signature": ("evidence", "Signature"),
     "13_deployment": ("deployment", "Deployment"),
+    "14_your_images": ("your_images", "YourImages"),
 }
 
 
