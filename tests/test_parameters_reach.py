@@ -146,6 +146,7 @@ def base(notebook: str, root: Path) -> dict[str, Any]:
         )
     }
     few |= {"strong_methods": ["student", "kd"], "train_images": 60, "robustness_images": None}
+    few |= {"dataset": "digits"}
     return {name: value for name, value in few.items() if name in parameters(NOTEBOOKS[notebook])}
 
 

@@ -47,7 +47,6 @@ def _to_onnx(model: nn.Module, size: int, path: str) -> None:
     long to make.
     """
     model = model.to("cpu").to(memory_format=torch.contiguous_format)
-    names = {"input_names": [INPUT], "output_names": [OUTPUT]}
     free = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -57,8 +56,9 @@ def _to_onnx(model: nn.Module, size: int, path: str) -> None:
             path,
             dynamo=False,
             opset_version=_OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
             dynamic_axes=free,
-            **names,
         )
 
 

@@ -243,8 +243,9 @@ def for_size(network: str, image_size: int) -> str:
     Raises `KdigError` for a network that has no such stem, and for an unknown one.
     """
     factor = 1 if image_size <= 48 else 2 if image_size <= 80 else 4
+    entry(network)
     if factor == 1 or "_stem" in network:
-        return entry(network) and network
+        return network
     name = f"{network}_stem{factor}"
     if name not in NETWORKS:
         fitting = [n.partition("_stem")[0] for n in NETWORKS if n.endswith(f"_stem{factor}")]

@@ -96,5 +96,7 @@ def _name(axis: Axes, table: pd.DataFrame) -> None:
     """Name each network once, at its fastest way of running."""
     for network, rows in table.groupby("network", sort=False):
         row = rows.loc[rows.ms.idxmin()]
-        place = {"xytext": (4, 5), "textcoords": "offset points", "fontsize": "x-small"}
-        axis.annotate(str(network), (row.ms, row.accuracy), **place)
+        place = (row.ms, row.accuracy)
+        axis.annotate(
+            str(network), place, xytext=(4, 5), textcoords="offset points", fontsize="x-small"
+        )

@@ -71,7 +71,7 @@ def _torch_model(path: Path, threads: int) -> Any:
 
 
 def _openvino(path: Path, threads: int) -> Runner:
-    settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
     # bfloat16 is another precision, which some processors would take without being asked
     settings |= {"INFERENCE_PRECISION_HINT": "f32"}
     core = engine("openvino").Core()

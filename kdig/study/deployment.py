@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field, model_validator
+from torchvision.models import MobileNetV2
 
 from kdig.core.artefacts import Label, Runner, logits_of, quantise
 from kdig.core.data import Split, stratified
@@ -108,9 +109,15 @@ class Deployment(Students):
                 rows.append(_row(named, run.network, result.weights, run.method))
         return pd.DataFrame(rows)
 
+    def released(self) -> dict[str, MobileNetV2]:
+        """The networks of `checkpoints` by file name.
+
+        Raises `KdigError` for a file that does not fit.
+        """
+        return released_students(self.checkpoints, len(self.data().classes))
+
     def _released(self) -> Iterator[tuple[str, str, str, str]]:
-        classes = len(self.data().classes)
-        for name, net in released_students(self.checkpoints, classes).items():
+        for name, net in self.released().items():
             weights = self.workspace.keep(net, *NOT_NORMALISED, PAIR[1])
             yield _short(name), PAIR[1], weights, "released"
 
@@ -187,10 +194,12 @@ class Deployment(Students):
             pairs += [(n, e) for n in networks if n not in PAIR for e in SOME]
         return pairs
 
-    def _calls(self, networks: Mapping[str, str], batch: int) -> dict[tuple[str, str], Callable]:
+    def _calls(
+        self, networks: Mapping[str, str], batch: int
+    ) -> dict[tuple[str, str], Callable[[], object]]:
         size = self.image_size
         images = np.random.default_rng(0).random((batch, 3, size, size), dtype=np.float32)
-        calls = {}
+        calls: dict[tuple[str, str], Callable[[], object]] = {}
         for name, engine in self._asked(networks, batch):
             key = (networks[name], engine)
             if key not in self._calls_made:

@@ -33,7 +33,8 @@ def _by_window(times: pd.DataFrame, network: str, engine: str, batch: int) -> li
     interrupts long calls more often than short ones, so that wall times would favour fast engines.
     """
     chosen = (times.network == network) & (times.engine == engine) & (times.batch == batch)
-    return times[chosen].sort_values("window").cpu.to_list()
+    seconds: list[float] = times[chosen].sort_values("window").cpu.to_list()
+    return seconds
 
 
 def engines(times: pd.DataFrame) -> Shown:
@@ -77,7 +78,7 @@ def cold_start(cold: pd.DataFrame, times: pd.DataFrame) -> Shown:
 
 def split(times: pd.DataFrame, cold: pd.DataFrame) -> Shown:
     """What lies between the teacher's first answer in torch and the student's warm one in 8 bits,
-    as factors whose product it is; and the compression alone, on each engine.
+    as factors whose product it is; and two of them on another engine.
 
     One image, in processor time. Warm times are compared window by window, and the cold start by
     Welch's interval;
@@ -100,6 +101,9 @@ def split(times: pd.DataFrame, cold: pd.DataFrame) -> Shown:
         ratio("all four", first, quick, paired=False),
         ratio("compression, in torch", warm(TEACHER, "eager"), warm(STUDENT, "eager")),
     ]
+    if "openvino_int8" in set(times.engine):
+        eight = warm(STUDENT, "openvino_int8")
+        rows.append(ratio("precision, in OpenVINO", warm(STUDENT, "openvino"), eight))
     table = pd.DataFrame(rows)
     facts = [
         {"fact": f"deploy_factor_{row['factor'].replace(', ', '_').replace(' ', '_')}"}
