@@ -20,6 +20,8 @@ from kdig.core.networks import NETWORKS, build, count_parameters, for_size
 from kdig.study import compress, your_images
 from kdig.study.settings import outputs_of
 
+# networks of two epochs teach nothing, and are said to
+pytestmark = pytest.mark.filterwarnings("ignore:the teacher agrees")
 CLASSES = {"rouge é": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200)}
 
 

@@ -156,6 +156,14 @@ def test_all_engines_give_one_answer_and_int8_is_near(tried):
     assert by.kib["s2", "int8"] < by.kib["s2", "onnxruntime"]
 
 
+def test_title_compares_engine_and_network():
+    times = made_times(
+        mobilenet_v2__eager=0.010, mobilenet_v2__int8=0.002, s2__eager=0.007, s2__int8=0.0015
+    )
+    said = tables.title_engines(tables.engines(times)[0])
+    assert "takes 20 % of its time in torch; the student in torch takes 70 %" in said
+
+
 def test_every_network_is_timed_and_times_are_kept(times, settings, timed, monkeypatch):
     first = times[times.batch == 1]
     assert len(first) == 3 * (2 * 5 + 3)
@@ -230,6 +238,7 @@ def test_the_four_factors_are_the_whole():
     assert "deploy_factor_cold_start" in [fact["fact"] for fact in facts]
     said = tables.said_split(table, 10.8)
     assert "is 1.25 (1.25 to 1.25), below the printed 10.8" in said
+    assert "1.3 times as fast; 10.8 is printed" in tables.title_split(table, 10.8)
     assert deploy_plots.factors(table, 10.8).axes[0].get_xscale() == "log"
 
 
@@ -261,8 +270,15 @@ def test_printed_accuracies_stand_for_float32_of_cifar10_only(times, tried):
     assert set(table.engine) == {"torch", "ONNX Runtime"}
     assert table.set_index("network").accuracy["s2"].iloc[0] == 92.58
     assert set(tables.pareto(times, tried, cifar10=False).source) == {"run here"}
+    more = pd.concat([times, times[times.engine == "int8"].assign(engine="openvino_int8")])
+    assert set(tables.pareto(more, none, cifar10=True).engine) == {"torch", "ONNX Runtime"}
+    both = tried[tried.network == "s2"].assign(method="released", right=[50.0] * 4 + [60.0])
+    both = pd.concat([both, both.assign(right=both.right + 5)])
+    released = tables.pareto(times, both, cifar10=False).set_index("engine").accuracy
+    assert released["torch"] == pytest.approx(100 * 55 / 60)
     with_resnet = times.replace({"network": {"s8": "resnet8"}})
     assert 87.5 in tables.pareto(with_resnet, none, True).accuracy.to_list()
+    assert f"{table.front.sum()} of {len(table)} ways" in tables.title_front(table)
     assert tables.said_front(table).startswith(f"On the front lie {table.front.sum()} of")
 
 
@@ -270,6 +286,7 @@ def test_spread_and_the_steps_that_are_left():
     table = tables.channel_spread({"a": (4, np.array([1.0, 2, 2, 16])), "b": (1, np.ones(3))})
     assert table.spread.tolist() == [8, 1]
     assert table.steps.tolist() == [8, 64]
+    assert tables.title_spread(table).endswith("as few as 8 of 64 steps")
     assert (
         "In layer 1 (depthwise) one scale leaves the median channel 8 of 64"
         in tables.said_spread(table)
@@ -278,7 +295,7 @@ def test_spread_and_the_steps_that_are_left():
 
 def test_energy_is_said_or_that_it_cannot_be_measured():
     empty = pd.DataFrame(columns=["network", "engine", "mj"])
-    assert tables.said_energy(empty).startswith("not measurable here")
+    assert tables.said_energy(empty).startswith("Energy is not measurable here")
     rows = pd.DataFrame({"network": ["s2", "s1"], "engine": ["int8", "eager"], "mj": [1.0, 5.0]})
     assert "from 1.00 mJ (s2, ONNX Runtime, int8) to 5.00 mJ" in tables.said_energy(rows)
 

@@ -49,7 +49,7 @@ def factors(table: pd.DataFrame, printed: float) -> Figure:
     axis.set(xscale="log", ylim=(len(table) - 0.5, -0.5))
     axis.set_yticks(place, table.factor)
     axis.set_xlabel("times as fast (95 % interval)")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="upper right")
     plain_ticks(axis.xaxis)
     return figure
 
