@@ -82,6 +82,10 @@ TAKEN_UP: dict[str, tuple] = {
     "teachers": (["a.pt"], []),  # tests/test_evidence.py
     # what is explained in one notebook is also laid over images in another
     "attributions": (["integrated_gradients"], ["integrated_gradients", "saliency"]),
+    # tests/test_deployment.py
+    "timed_networks": (["mobilenet_v2", "s2"], []), "engines": (["eager", "onnxruntime", "int8"], []),
+    "windows": (4, 3), "window_seconds": (0.1, 0.2), "calibration_images": (20, 30), "attribution_images": (20, 30), "patch": (1, 2),
+    "teacher_images": ("none", "cifar10"), "licence": ("mine", "yours"),  # tests/test_compress.py
 }  # fmt: skip
 VALUES = {**TEACHER, **BOTH, **SCORED, **STUDENTS, **READ, **TAKEN_UP}
 # What may differ from the paper's without making a claim undecidable: where and how fast it is
@@ -101,6 +105,7 @@ IDLE = {
     ("02_teacher_and_signals", "pairing"): "it shows every pairing",
     ("02_teacher_and_signals", "maps_pairing"): "it shows every pairing",
     ("05_compression", "network"): "its networks are those of `levels`",
+    ("13_deployment", "network"): "its networks are those of `levels`",
 }
 OF_MAPS = ("attribution", "steps", "baseline", "rule", "output")
 OVERLAID = ("maps_pairing", "overlay", "blend", "probability")
@@ -159,6 +164,7 @@ def base(notebook: str, root: Path) -> dict[str, Any]:
         )
     }
     few |= {"strong_methods": ["student", "kd"], "train_images": 60, "robustness_images": None}
+    few |= {"dataset": "digits"}
     return {name: value for name, value in few.items() if name in parameters(NOTEBOOKS[notebook])}
 
 

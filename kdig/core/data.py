@@ -348,7 +348,13 @@ def _tree(root: Path, size: int | None, cache: Path | None) -> tuple[Split, Spli
 
     Images of differing shape are resized and centre-cropped to `size`.
     """
-    (train, passed), (test, also) = (list_images(root / part) for part in ("train", "test"))
+    return _parts(root, root / "train", root / "test", size, cache)
+
+
+def _parts(
+    root: Path, train_part: Path, test_part: Path, size: int | None, cache: Path | None
+) -> tuple[Split, Split, tuple[str, ...]]:
+    (train, passed), (test, also) = (list_images(part) for part in (train_part, test_part))
     if train.keys() != test.keys():
         odd = sorted(train.keys() ^ test.keys())
         raise KdigError(
@@ -357,10 +363,53 @@ def _tree(root: Path, size: int | None, cache: Path | None) -> tuple[Split, Spli
         )
     counts = [sum(map(len, part.values())) for part in (train, test)]
     found = (
-        f"{root.name}: {len(train)} classes, {counts[0]:,} images in train, {counts[1]:,} in test"
+        f"{root.name}: {len(train)} classes, {counts[0]:,} images in {train_part.name},"
+        f" {counts[1]:,} in {test_part.name}"
     )
     _say(f"{found}; passed over: {_counted(passed + also)}")
     return _cached(train, size, cache), _cached(test, size, cache), tuple(train)
+
+
+# names of a part that is not trained on, in the order in which they are looked for
+_TEST_PARTS = ("test", "val", "valid", "validation")
+# of a folder without such a part, the share of each class that is kept for testing
+_TEST_SHARE = 0.2
+
+
+def _folder(
+    root: Path, size: int | None, cache: Path | None
+) -> tuple[Split, Split, tuple[str, ...]]:
+    """Any ImageFolder tree: `root/train/<class>` with a test part, or one without parts, or
+    `root/<class>`, of which a fifth of each class is kept for testing.
+
+    Which fifth depends on the images alone. An image that is there twice counts once.
+    """
+    parts = [root / name for name in _TEST_PARTS if (root / name).is_dir()]
+    if (root / "train").is_dir() and parts:
+        return _parts(root, root / "train", parts[0], size, cache)
+    given = root / "train" if (root / "train").is_dir() else root
+    images, passed = list_images(given)
+    whole = _once(_cached(images, size, cache))
+    whole = replace(whole, classes=tuple(images))
+    rest = max(len(images), round((1 - _TEST_SHARE) * len(whole)))
+    check_draw(whole, rest, f"{root}, of which a fifth is kept for testing")
+    rows = torch.zeros(len(whole), dtype=torch.bool)
+    rows[stratified_rows(whole, rest)] = True
+    train, test = (whole.select(chosen.nonzero()[:, 0]) for chosen in (rows, ~rows))
+    _say(
+        f"{root.name}: {len(images)} classes, {len(whole):,} different images, no test part: a fifth"
+        f" of each class is kept for testing ({len(train):,} to train on, {len(test):,} to test);"
+        f" passed over: {_counted(passed)}"
+    )
+    return train, test, tuple(images)
+
+
+def _once(split: Split) -> Split:
+    """Each image once: the second of two equal ones could lie in the other part."""
+    first = {name: row for row, name in reversed(list(enumerate(split.ids)))}
+    if len(first) < len(split):
+        _say(f"{len(split) - len(first):,} images are there more than once, and count once")
+    return split.select(torch.tensor(sorted(first.values())))
 
 
 def _counted(passed: Counter[str]) -> str:
@@ -421,5 +470,5 @@ Loader = Callable[[Path, int, Path | None, bool], tuple[Split, Split, tuple[str,
 DATASETS: dict[str, Loader] = {
     "digits": lambda root, image_size, cache, download: _digits(),
     "cifar10": lambda root, image_size, cache, download: _cifar10(root, cache, download),
-    "folder": lambda root, image_size, cache, download: _tree(root, image_size, cache),
+    "folder": lambda root, image_size, cache, download: _folder(root, image_size, cache),
 }

@@ -145,6 +145,22 @@ def _shortcut(entering: int, leaving: int, stride: int) -> nn.Module:
     return shortcut
 
 
+def _stemmed(
+    cut: Callable[[int, float], MobileNetV2], factor: int, classes: int, width: float
+) -> MobileNetV2:
+    """A network that `cut` builds, for images that are `factor` (2, 4) times larger than 32 pixels:
+    its first layers reduce them, as torchvision's own do, so that later layers meet the same sizes.
+    """
+    net = cut(classes, width)
+    net.features[0][0].stride = (2, 2)
+    if factor == 4:
+        block = net.features[2]
+        block.conv[1][0].stride = (2, 2)
+        # at small widths its input has as many channels as its output, but no longer its size
+        block.use_res_connect = False
+    return net
+
+
 @dataclass(frozen=True)
 class Network:
     """An entry of `NETWORKS`: `build(classes, width)`, and the module whose output is attended to.
@@ -164,6 +180,10 @@ def _mobilenet(level: int) -> Network:
     return Network(cut, f"features.{tap}", "mobilenet_v2")
 
 
+def _larger(network: Network, factor: int) -> Network:
+    return Network(functools.partial(_stemmed, network.build, factor), network.tap, network.family)
+
+
 def _resnet(
     block: type[BasicBlock | Bottleneck], repeats: Sequence[int], channels: int, name: str
 ) -> Network:
@@ -172,12 +192,18 @@ def _resnet(
     return Network(functools.partial(ResNet, block, repeats, channels), tap, name)
 
 
-# name -> network: the paper's teacher, its students of Table S5, and others as rivals, students or
-# teachers. ResNet-8 is MLPerf Tiny's (with batch norm in its shortcuts), ResNet-20 that of
-# section 4.2 of He et al., the larger ones ImageNet's behind a 3x3 convolution.
+# name -> network: the paper's teacher, its students of Table S5, some of them for larger images
+# (`for_size`), and others as rivals, students or teachers. ResNet-8 is MLPerf Tiny's (with batch
+# norm in its shortcuts), ResNet-20 that of section 4.2 of He et al., the larger ones ImageNet's
+# behind a 3x3 convolution.
 NETWORKS: dict[str, Network] = {
     "mobilenet_v2": _mobilenet(0),
     **{f"s{level}": _mobilenet(level) for level in LEVELS},
+    **{
+        f"{of}_stem{factor}": _larger(_mobilenet(level), factor)
+        for of, level in (("mobilenet_v2", 0), ("s2", 2), ("s4", 4))
+        for factor in (2, 4)
+    },
     "resnet8": _resnet(BasicBlock, (1, 1, 1), 16, "resnet8"),
     "resnet20": _resnet(BasicBlock, (3, 3, 3), 16, "resnet20"),
     "resnet18": _resnet(BasicBlock, (2, 2, 2, 2), 64, "resnet18"),
@@ -208,6 +234,26 @@ def entry(network: str) -> Network:
     if network not in NETWORKS:
         raise KdigError(f"unknown network {network!r}: choose one of {', '.join(NETWORKS)}")
     return NETWORKS[network]
+
+
+def for_size(network: str, image_size: int) -> str:
+    """The name of the network that fits images of `image_size` pixels a side: itself up to 48, with
+    a stem that halves them up to 80, and one that quarters them beyond.
+
+    Raises `KdigError` for a network that has no such stem, and for an unknown one.
+    """
+    factor = 1 if image_size <= 48 else 2 if image_size <= 80 else 4
+    entry(network)
+    if factor == 1 or "_stem" in network:
+        return network
+    name = f"{network}_stem{factor}"
+    if name not in NETWORKS:
+        fitting = [n.partition("_stem")[0] for n in NETWORKS if n.endswith(f"_stem{factor}")]
+        raise KdigError(
+            f"{network} has no form for images of {image_size} pixels: choose one of"
+            f" {', '.join(fitting)}, or 48 pixels or less"
+        )
+    return name
 
 
 def taps(student: str, teacher: str) -> tuple[str, str]:

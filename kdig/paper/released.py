@@ -61,6 +61,14 @@ def load_teacher(path: str | Path) -> Teacher:
         raise KdigError(f"{path} is no network that can teach: {error}") from None
 
 
+def state_of(path: Path) -> dict[str, Tensor]:
+    """The names and tensors of the network in a file of torch's, out of the usual wrappings.
+
+    Raises `ValueError` that says what the file holds instead.
+    """
+    return _state_in(_content_of(path))
+
+
 def _is_kdigs(content: object) -> bool:
     return isinstance(content, dict) and {"state", "mean", "std"} <= set(content)
 

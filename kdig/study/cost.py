@@ -28,21 +28,26 @@ def profile_cost(profile: str, notebooks: Sequence[str], root: str | None) -> st
     Raises `KdigError` for parameters that a notebook does not accept and for missing images, before
     anything has run.
     """
-    places = {"profile": profile, **({"root": root} if root else {})}
+    given = {"profile": profile, **({"root": root} if root else {})}
     experiments = [
-        profile_settings(NOTEBOOKS[name], name, places) for name in notebooks if name in NOTEBOOKS
+        profile_settings(NOTEBOOKS[name], name, given) for name in notebooks if name in NOTEBOOKS
     ]
     if not experiments:
         return f"profile {profile}: nothing to train"
     first = experiments[0]
     workspace = first.workspace
     runs = [(e, run) for e in experiments for run in runs_of(e)]
-    todo = [*{run.key: run for e, run in runs if e.stored(run) is None}.values()]
+    left = {run.key: (e.workspace, run) for e, run in runs if e.stored(run) is None}
+    todo = [run for _, run in left.values()]
     text = f"profile {profile}: {len(todo)} of {len({run.key for _, run in runs})} runs to train"
     if not todo:
         return text
     workers = 1 if first.engine in {"inline", "fused"} else first.workers
-    hours = estimate(todo, workspace, workers, first.threads) / 3600
+    # a notebook may have images of its own
+    places = dict.fromkeys(place for place, _ in left.values())
+    parts = [[run for of, run in left.values() if of == place] for place in places]
+    seconds = [estimate(part, p, workers, first.threads) for p, part in zip(places, parts)]
+    hours = sum(seconds) / 3600
     epochs = sum(run.recipe.epochs for run in todo)
     duration = f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
     about = (

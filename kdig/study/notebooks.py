@@ -26,6 +26,8 @@ _PLACES = {
     "10_signature": ("evidence", "Signature"),
     "11_alignment": ("beyond", "Alignment"),
     "12_beyond": ("beyond", "Beyond"),
+    "13_deployment": ("deployment", "Deployment"),
+    "14_your_images": ("your_images", "YourImages"),
 }
 
 

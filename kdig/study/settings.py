@@ -365,13 +365,13 @@ def profile_settings(model: type[S], notebook: str, given: Mapping[str, Any]) ->
     """
     given = {name: None if _is_all(value) else value for name, value in given.items()}
     profile = given.get("profile", "demo")
-    _validated(Settings, {"profile": profile})
+    validated(Settings, {"profile": profile})
     for name in given:
         if name not in parameters(model):
             raise KdigError(_unknown(name, model))
     values = {**profile_values(profile, notebook, model), "profile": profile}
-    settings = _validated(model, {**values, **given})
-    ours, profiles = settings.flat(), _validated(model, values).flat()
+    settings = validated(model, {**values, **given})
+    ours, profiles = settings.flat(), validated(model, values).flat()
     changed = [name for name in given if name not in PLACES and ours[name] != profiles[name]]
     settings._variation = _named({name: ours[name] for name in changed})
     return settings
@@ -381,7 +381,7 @@ def _is_all(value: object) -> bool:
     return isinstance(value, str) and value == "all"
 
 
-def _validated(model: type[S], values: Mapping[str, Any]) -> S:
+def validated(model: type[S], values: Mapping[str, Any]) -> S:
     try:
         return model.model_validate(dict(values), strict=True)
     except ValidationError as error:
