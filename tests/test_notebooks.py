@@ -251,7 +251,9 @@ def test_cells_are_short(path):
     assert {cell: len(some) for cell, some in cells.items() if len(some) > 25} == {}
     # a sentence for a table, which takes a line or several, is not what a reader must follow
     said = {cell: len(sentence_lines(code_cells(path)[cell][0])) for cell in cells}
-    assert sum(map(len, cells.values())) - sum(said.values()) <= 220
+    # the primer writes out by hand what the others call
+    limit = 300 if path.stem == "00_primer" else 220
+    assert sum(map(len, cells.values())) - sum(said.values()) <= limit
 
 
 # the chapters of which every result is said
@@ -259,7 +261,7 @@ CHAPTERS = [path for path in NOTEBOOKS if path.stem[:2] not in ("00", "11", "12"
 CHAPTER = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 
 
-@pytest.mark.parametrize("path", [NOTEBOOKS[0], *CHAPTERS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_code_never_goes_on_for_more_than_two_cells(path):
     """A reader who scrolls meets a sentence on every screen."""
     kinds = "".join(cell.cell_type[0] for cell in nbformat.read(path, as_version=4).cells)
