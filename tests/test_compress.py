@@ -260,6 +260,9 @@ def test_the_examples_images_are_written_once_and_unequal(elsewhere):
 def test_sized_networks_are_trained_and_given_teachers_found(elsewhere, tmp_path):
     root = write(tmp_path / "images")
     given = {"root": str(root), "image_size": 64, "network": "s2", "calibration_images": 200}
+    with pytest.raises(KdigError, match="resnet8 has no form for images of 64 pixels: choose one"):
+        settings_of("14_your_images", **given).teacher_run()
+    given["teacher_network"] = "mobilenet_v2"
     settings = settings_of("14_your_images", **given)
     assert settings.teacher_run().network == "mobilenet_v2_stem2"
     runs = settings.runs("abc")

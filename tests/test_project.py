@@ -150,7 +150,8 @@ def test_notebooks_of_the_demo_share_the_ablations_runs(tmp_path, monkeypatch):
 
 def test_notebooks_of_a_profile_share_one_teacher(tmp_path, monkeypatch):
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
-    taught = [name for name in MODELS if trains(Path(name))]
+    # the images of 14 are its reader's own
+    taught = [name for name in MODELS if trains(Path(name)) and name != "14_your_images"]
     assert len({settings_of(notebook).teacher_run().key for notebook in taught}) == 1
 
 
