@@ -81,7 +81,7 @@ test: setup
 	$(PATHED) ruff format --check kdig tests notebooks benchmarks docs
 	$(PATHED) mypy
 	$(PATHED) $(SPREAD) tests
-	$(PATHED) python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=900 -p no:cacheprovider notebooks
+	$(PATHED) OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=900 -p no:cacheprovider notebooks
 	$(PATHED) KDIG_FACTS="$${KDIG_OUTPUTS:-outputs}/demo/facts" python -m pytest tests/test_golden.py
 
 # the tests with the newest versions that pyproject.toml allows, in an environment of their own, and what differs from the lock

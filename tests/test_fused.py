@@ -215,7 +215,8 @@ def test_training_ends_when_no_loss_is_finite(make_run, workspace, monkeypatch):
     assert not is_finite(members[0].history)
 
 
-def test_a_notebook_takes_the_engine_and_its_cost_is_that_of_one_process(monkeypatch):
+def test_a_notebook_takes_the_engine_and_its_cost_is_that_of_one_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))  # where nothing is trained
     assert settings_of("04_ablation", engine="fused").engine == "fused"
     with pytest.raises(KdigError, match="engine"):
         settings_of("04_ablation", engine="fuse")

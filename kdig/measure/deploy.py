@@ -105,7 +105,7 @@ def energy(call: Callable[[], object], repeats: int, folder: Path = _POWER) -> f
     counters = energy_counters(folder)
     if not counters:
         return None
-    before = [int(path.read_text()) for path in counters]
+    before = [int(path.read_text(encoding="utf-8")) for path in counters]
     for _ in range(repeats):
         call()
     return sum(_since(path, was) for path, was in zip(counters, before)) / 1e6 / repeats
@@ -113,8 +113,12 @@ def energy(call: Callable[[], object], repeats: int, folder: Path = _POWER) -> f
 
 def _since(path: Path, before: int) -> int:
     """Microjoules since `before`; the counter starts again at its range."""
-    grown = int(path.read_text()) - before
-    return grown if grown >= 0 else grown + int((path.parent / "max_energy_range_uj").read_text())
+    grown = int(path.read_text(encoding="utf-8")) - before
+    return (
+        grown
+        if grown >= 0
+        else grown + int((path.parent / "max_energy_range_uj").read_text(encoding="utf-8"))
+    )
 
 
 def processor(file: Path = Path("/proc/cpuinfo")) -> str:
