@@ -73,3 +73,17 @@ def test_links_between_copies_lead_to_copies_and_others_are_text():
     page = '<a href="04_x.ipynb">04</a> <a href="index.ipynb">all</a> <a href="03_y.ipynb#a">3</a>'
     found = between_copies(page, ["03_y", "04_x"])
     assert found == '<a href="04_x.html">04</a> all <a href="03_y.html#a">3</a>'
+
+
+def test_what_sets_a_notebook_up_is_folded(tmp_path):
+    parameters = new_code_cell("profile = 'x'", metadata={"tags": ["parameters"]})
+    prepared = new_code_cell("import kdig")
+    prepared["id"] = "setup"
+    book = new_notebook(cells=[parameters, prepared, new_code_cell("teach()")])
+    nbformat.write(book, tmp_path / "04_x.ipynb")
+    page = page_of(tmp_path / "04_x.ipynb")
+    folds = re.findall(
+        r"<details class=\"fold\"><summary>(.+?)</summary>.*?</details>", page, re.DOTALL
+    )
+    assert folds == ["Parameters", "Set-up"]
+    assert page.rindex("</details>") < page.index("teach")

@@ -52,7 +52,7 @@ class Minute:
         points = "".join(f"<li>{html.escape(text)}</li>" for text in lines)
         inside = f"<ul>{points}</ul>" if points else f"<p>{_WAITING}</p>"
         style = "border-left: 4px solid #0072b2; padding: 0.2em 1em;"
-        return f'<div style="{style}"><p><strong>In one minute</strong></p>{inside}</div>'
+        return f'<div style="{style}"><h2 style="margin: 0.3em 0">In one minute</h2>{inside}</div>'
 
 
 def _running() -> tuple[str, int]:
