@@ -22,6 +22,7 @@ import nbformat
 import pytest
 import yaml
 from helpers import MODELS, NOTEBOOKS, ROOT, RUN, edit_profile, own_project, settings_of
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -530,10 +531,16 @@ def test_comment_in_a_profile_and_the_order_of_its_sections_change_nothing(copie
     assert planned.now().why == ""
 
 
+def a_word_more(notebook):
+    book = nbformat.read(notebook, as_version=4)
+    book.cells[0].source += " More."
+    nbformat.write(book, notebook)
+
+
 def test_changed_notebook_and_other_root_make_it_run(copied):
     planned = Planned(copied, "04_ablation.ipynb").run()
     assert planned.now(root="elsewhere").why == "changed since it last ran: root"
-    planned.notebook.write_text(planned.notebook.read_text() + "\n")
+    a_word_more(planned.notebook)
     assert planned.now().why == "changed since it last ran: the notebook"
 
 
@@ -658,7 +665,7 @@ def test_stamp_follows_everything_that_decides_a_notebook(copied):
     planned, stamps = Planned(copied, "99_claims.ipynb"), []
     facts = planned.outputs.folder / "facts" / "04_ablation.csv"
     changes = [
-        lambda: planned.notebook.write_text(planned.notebook.read_text() + "\n"),
+        lambda: a_word_more(planned.notebook),
         lambda: edit_profile(copied / "params" / "demo.yaml", "99_claims", new=1),
         lambda: facts.write_text("a"),
         lambda: facts.write_text("b"),
@@ -668,3 +675,17 @@ def test_stamp_follows_everything_that_decides_a_notebook(copied):
         change()
         stamps.append(json.dumps(planned.now().stamp, sort_keys=True))
     assert len(set(stamps)) == len(stamps)
+
+
+def test_results_that_are_saved_with_a_notebook_are_no_change_of_it(tmp_path):
+    path = tmp_path / "01_x.ipynb"
+    book = new_notebook(cells=[new_markdown_cell("text"), new_code_cell("1 + 1")])
+    nbformat.write(book, path)
+    before = reproduce._as_written(path)
+    book.cells[1].outputs = [new_output("stream", text="2")]
+    given = new_code_cell("a = 1", metadata={"tags": ["injected-parameters"]})
+    nbformat.write(new_notebook(cells=[given, *book.cells]), path)
+    assert reproduce._as_written(path) == before
+    book.cells[1].source = "1 + 2"
+    nbformat.write(book, path)
+    assert reproduce._as_written(path) != before

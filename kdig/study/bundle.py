@@ -83,13 +83,8 @@ def tracked(root: Path) -> list[str]:
 
 def _kept(folder: Path) -> Iterable[Path]:
     for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        left_out = inside.suffix == ".lock" or inside.match("executed/*.html")
-        if (
-            path.is_file()
-            and not left_out
-            and not any(part.startswith(".") for part in inside.parts)
-        ):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and path.suffix != ".lock" and not hidden:
             yield path
 
 

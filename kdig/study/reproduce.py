@@ -270,6 +270,16 @@ def few(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
+def _as_written(notebook: Path) -> bytes:
+    """A notebook's cells without what a run adds: outputs, and the cell with papermill's values."""
+    book = nbformat.read(notebook, as_version=4)
+    tagged = ((cell, cell.metadata.get("tags", [])) for cell in book.cells)
+    cells = [
+        [c.cell_type, c.source, tags] for c, tags in tagged if "injected-parameters" not in tags
+    ]
+    return json.dumps([cells, book.metadata.get("kdig")]).encode()
+
+
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
@@ -280,7 +290,7 @@ def _reads(
     """Everything that decides what a notebook gives, by name: itself, its parameters, the files of
     the module that it imports, and the tables of other notebooks that it says it reads.
     """
-    yield "the notebook", notebook.read_bytes()
+    yield "the notebook", _as_written(notebook)
     sections = sections_of(profile, notebook.stem)
     yield f"params/{profile}.yaml", json.dumps(sections).encode()
     for teacher in filter(None, (section.get("teacher") for section in sections)):
