@@ -296,8 +296,7 @@ class Workspace:
         It is kept under `name`, which must say all else that decides it. Raises `KdigError` when
         the kept file cannot be read.
         """
-        # the fingerprint says which images, not at which size
-        images = f"{split.fingerprint}-{split.images.shape[-1]}"
+        images = _images_of(split)
         path = self.folder / "measures" / f"{weights}-{name}-{images}.json"
         kept = _read(path, PerImage)
         if kept is None:
@@ -319,8 +318,7 @@ class Workspace:
         `ask` is given those of them that were never asked. Its answers are kept. A condition's name
         must say all that decides the damage. Raises `KdigError` when the kept file cannot be read.
         """
-        # the fingerprint says which images, not at which size
-        images = f"{split.fingerprint}-{split.images.shape[-1]}"
+        images = _images_of(split)
         path = self.folder / "measures" / f"{weights}-answers-{images}.json"
         kept = _read(path, Answers) or Answers(weights=weights, right={})
         if new := [name for name in conditions if name not in kept.right]:
@@ -411,6 +409,11 @@ def unpacked(content: Mapping[str, Any], device: str = "cpu") -> Teacher:
 @functools.lru_cache(maxsize=2)
 def _dataset(name: str, root: Path, image_size: int, cache: Path, download: bool) -> Dataset:
     return load_dataset(name, root, image_size, cache=cache, download=download)
+
+
+def _images_of(split: Split) -> str:
+    """Which images, and at which size, which the fingerprint does not say."""
+    return f"{split.fingerprint}-{split.images.shape[-1]}"
 
 
 def _as_text(values: Tensor) -> str:

@@ -114,11 +114,9 @@ def energy(call: Callable[[], object], repeats: int, folder: Path = _POWER) -> f
 def _since(path: Path, before: int) -> int:
     """Microjoules since `before`; the counter starts again at its range."""
     grown = int(path.read_text(encoding="utf-8")) - before
-    return (
-        grown
-        if grown >= 0
-        else grown + int((path.parent / "max_energy_range_uj").read_text(encoding="utf-8"))
-    )
+    if grown >= 0:
+        return grown
+    return grown + int((path.parent / "max_energy_range_uj").read_text(encoding="utf-8"))
 
 
 def processor(file: Path = Path("/proc/cpuinfo")) -> str:

@@ -18,7 +18,6 @@ import pandas as pd
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
-from torchvision.models import MobileNetV2
 
 from kdig.core.attribution import ATTRIBUTIONS
 from kdig.core.augment import crop_flip, draw_views
@@ -33,7 +32,7 @@ from kdig.core.training import accuracy, predict
 from kdig.measure import parts, steps
 from kdig.measure.agreement import calibration_error
 from kdig.paper import published
-from kdig.study.experiments import Students, released_students
+from kdig.study.experiments import Students, WithReleased
 from kdig.study.settings import Free
 from kdig.study.teachers import GivenTeacher
 
@@ -76,7 +75,7 @@ class Explaining(Students):
         return load_signal(spec, "maps", path, split.labels)
 
 
-class Alignment(Explaining):
+class Alignment(WithReleased, Explaining):
     """Parameters of `11_alignment`: do students explain images as their teacher does, and as their
     siblings do?
 
@@ -90,7 +89,6 @@ class Alignment(Explaining):
     attributions: Free[list[str]] = Field(min_length=1)
     parts: Free[int] = Field(ge=6)
     cells: Free[int] = Field(ge=3)
-    checkpoints: Free[list[str]]
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -147,13 +145,6 @@ class Alignment(Explaining):
             (row | {"accuracy": result.last.test_accuracy}, load(result.weights))
             for (row, _), result in zip(runs, results)
         ]
-
-    def released(self) -> dict[str, MobileNetV2]:
-        """The networks of `checkpoints` by file name.
-
-        Raises `KdigError` for a file that does not fit.
-        """
-        return released_students(self.checkpoints, len(self.data().classes))
 
     def siblings(self) -> pd.DataFrame:
         """The released students among `checkpoints`: `name`, `group` (which training images),

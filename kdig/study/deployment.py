@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field, model_validator
-from torchvision.models import MobileNetV2
 
 from kdig.core.artefacts import Label, Runner, logits_of, quantise
 from kdig.core.data import Split, stratified
@@ -27,7 +26,7 @@ from kdig.core.train import NOT_NORMALISED
 from kdig.measure import deploy
 from kdig.measure.engines import ENGINES, Files, start
 from kdig.measure.latency import macs
-from kdig.study.experiments import Count, Students, released_students
+from kdig.study.experiments import Count, WithReleased
 from kdig.study.settings import Free
 
 # whose times are compared in every way: the paper's teacher and its student that is 4.12 times
@@ -45,7 +44,7 @@ LICENCE = (
 )
 
 
-class Deployment(Students):
+class Deployment(WithReleased):
     """Parameters of `13_deployment`.
 
     `levels`, `methods` and `seeds` are networks of `05_compression` that are exported; `checkpoints`
@@ -57,7 +56,6 @@ class Deployment(Students):
     levels: Free[list[Annotated[int, Field(ge=1, le=8)]]]
     methods: Free[list[str]] = Field(min_length=1)
     seeds: Free[list[int]] = Field(min_length=1)
-    checkpoints: Free[list[str]]
     timed_networks: Free[list[str]] = Field(min_length=2)
     engines: Free[list[str]] = Field(min_length=2)
     windows: Free[int] = Field(ge=3)
@@ -108,13 +106,6 @@ class Deployment(Students):
                 named = f"{run.network}, {run.method}, seed {run.seed}"
                 rows.append(_row(named, run.network, result.weights, run.method))
         return pd.DataFrame(rows)
-
-    def released(self) -> dict[str, MobileNetV2]:
-        """The networks of `checkpoints` by file name.
-
-        Raises `KdigError` for a file that does not fit.
-        """
-        return released_students(self.checkpoints, len(self.data().classes))
 
     def _released(self) -> Iterator[tuple[str, str, str, str]]:
         for name, net in self.released().items():

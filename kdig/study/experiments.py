@@ -438,6 +438,21 @@ class Search(Students):
         return grids + self.chosen(teacher)
 
 
+class WithReleased(Students):
+    """Parameters of a notebook that also takes students which the authors released: `checkpoints`
+    are their files.
+    """
+
+    checkpoints: Free[list[str]]
+
+    def released(self) -> dict[str, MobileNetV2]:
+        """The networks of `checkpoints` by file name.
+
+        Raises `KdigError` for a file that does not fit.
+        """
+        return released_students(self.checkpoints, len(self.data().classes))
+
+
 class Sweep(Students):
     """Parameters of `05_compression`: Table S15 and Figure 5, and the timings of Table S9."""
 
@@ -485,7 +500,7 @@ class MonteCarlo(Students):
         ]
 
 
-class ImageNetSubset(Ablation):
+class ImageNetSubset(WithReleased, Ablation):
     """Parameters of `07_imagenet_subset`: Tables 6 and S14. Its runs are those of the ablation.
 
     `subset_root` is the folder of ImageNet pictures (`kdig.paper.imagenet.load_subset` says in
@@ -496,7 +511,6 @@ class ImageNetSubset(Ablation):
     needs_weights: ClassVar[bool] = True
     subset_root: Free[str | None] = None
     resize: Resize
-    checkpoints: Free[list[str]]
 
     @model_validator(mode="after")
     def _pictures(self) -> Self:
@@ -528,13 +542,6 @@ class ImageNetSubset(Ablation):
             located(self.subset_root), image_size or self.image_size, how or self.resize
         )
 
-    def released(self) -> dict[str, MobileNetV2]:
-        """The networks of `checkpoints` by file name.
-
-        Raises `KdigError` for a file that does not fit.
-        """
-        return released_students(self.checkpoints, len(self.data().classes))
-
 
 class AttentionMaps(Ablation):
     """Parameters of `08_attention_maps`: Figure S1. Its runs are those of the ablation."""
@@ -542,7 +549,7 @@ class AttentionMaps(Ablation):
     needs_weights: ClassVar[bool] = True
 
 
-class Released(Ablation):
+class Released(WithReleased, Ablation):
     """What the two notebooks about the released code share: the ablation's runs, and the students
     that the authors released.
 
@@ -550,7 +557,6 @@ class Released(Ablation):
     """
 
     needs_weights: ClassVar[bool] = True
-    checkpoints: Free[list[str]]
 
     @model_validator(mode="after")
     def _cifar10(self) -> Self:
@@ -563,13 +569,6 @@ class Released(Ablation):
     def ablation(self, teacher: str) -> list[Run]:
         """The runs of `04_ablation`."""
         return Ablation.runs(self, teacher)
-
-    def released(self) -> dict[str, MobileNetV2]:
-        """The networks of `checkpoints` by file name.
-
-        Raises `KdigError` for a file that does not fit.
-        """
-        return released_students(self.checkpoints, len(self.data().classes))
 
     def released_test(self) -> Split:
         """CIFAR-10's test pictures at the released students' size."""
