@@ -573,7 +573,7 @@ class TestSearch:
             1.0,
         )
         assert row.expected == pytest.approx(
-            winners.equal["S11: p"]["equal cells"].mean(), rel=0.02
+            winners.equal["S11: p"]["equal settings"].mean(), rel=0.02
         )
         assert winners.observed == {"S11: p": 1.0}
         assert search.expected_highest(2, 1.0) == pytest.approx(np.pi**-0.5)

@@ -585,14 +585,25 @@ class ReleasedResults(Released):
     blur_sigmas: Free[list[Positive]] = Field(min_length=1)
     contrast_factors: Free[list[Positive]] = Field(min_length=1)
     robustness_images: Free[int | None] = Field(ge=10)
+    # empty: released students only
+    seeds: Free[list[int]]
+
+    @model_validator(mode="after")
+    def _several_seeds(self) -> Self:
+        if len(self.seeds) == 1:
+            raise ValueError("seeds must hold two or more, or none for released students only")
+        return self
+
+    def tested(self) -> Split:
+        """The test images on which students are scored."""
+        return stratified(self.data().test, self.test_images, name="test_images")
 
     def damaged(self) -> Split:
         """The test images that are made worse.
 
         Raises `KdigError` when there are fewer than `robustness_images`.
         """
-        tested = stratified(self.data().test, self.test_images, name="test_images")
-        return stratified(tested, self.robustness_images, name="robustness_images")
+        return stratified(self.tested(), self.robustness_images, name="robustness_images")
 
     def runs(self, teacher: str) -> list[Run]:
         """Those of `04_ablation`.

@@ -325,10 +325,12 @@ def run_scatter(sources: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def best_of_n(sds: Scatter, here: int) -> pd.DataFrame:
-    """What the highest of n equal runs adds to the true mean, for `here` runs and other numbers."""
+    """What the highest of n equal runs adds to the true mean, for `here` runs (0: none) and other
+    numbers.
+    """
     rows = []
     for name, spread in sds.items():
-        for n in sorted({2, 3, 5, 10, 20, 40, 60, here}):
+        for n in sorted({2, 3, 5, 10, 20, 40, 60, here} - {0}):
             highest = stats.equal_cells(n, 1.0).max(axis=1)
             value, low, high = (sd * highest.mean() for sd in spread)
             ends = np.quantile(spread[0] * highest, [0.025, 0.975])
@@ -379,14 +381,14 @@ def headline_gains(released: pd.DataFrame) -> Shown:
 
 
 def tuned(sds: Scatter) -> pd.DataFrame:
-    """Points above the true accuracy that the winner of a search among equal cells reports."""
+    """Points above the true accuracy that the winner of a search among equal settings reports."""
     s10, s11, s12 = (published(f"s1{k}_{name}_search") for k, name in enumerate(("kd", "ig", "at")))
     searches = {
         "ten runs of one setting (Table 4)": (1, None),
-        "gamma, printed cells (S12)": (6, s12.accuracy),
+        "gamma, printed settings (S12)": (6, s12.accuracy),
         "p (S11)": (6, s11.test_accuracy),
-        "alpha and T, printed cells (S10)": (25, s10.accuracy),
-        "alpha and T, all cells": (45, None),
+        "alpha and T, printed settings (S10)": (25, s10.accuracy),
+        "alpha and T, all settings": (45, None),
     }
     rows = []
     for name, (cells, printed) in searches.items():

@@ -137,7 +137,7 @@ def winners(searches: Mapping[str, pd.DataFrame]) -> Winners:
         title = GRIDS[key].title
         row, simulated = _winner(found, key)
         rows.append({"search": title, **row})
-        equal[title], observed[title] = {"equal cells": simulated}, row["above_mean"]
+        equal[title], observed[title] = {"equal settings": simulated}, row["above_mean"]
     return Winners(pd.DataFrame(rows), equal, observed)
 
 
