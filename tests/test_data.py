@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import SHARED
 from PIL import Image
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, CIFAR100
 
 from kdig import KdigError
 from kdig.core.data import (
@@ -20,6 +20,7 @@ from kdig.core.data import (
     _channel_statistics,
     in_both,
     load_dataset,
+    mislabelled,
     stratified,
     stratified_rows,
 )
@@ -114,6 +115,45 @@ def test_cached_pictures_are_the_decoded_ones_and_follow_the_files(tree, tmp_pat
     assert load_dataset("cifar10", tree, cache=cache).fingerprint != plain.fingerprint
 
 
+def test_cifar100_is_read_from_its_archive(tmp_path, monkeypatch):
+    """Fine labels, a train and a test file."""
+    base, root = tmp_path / "built" / CIFAR100.base_folder, tmp_path / "root"
+    base.mkdir(parents=True)
+    root.mkdir()
+    images = np.random.default_rng(0).integers(0, 256, (300, 3072), dtype=np.uint8)
+    labels = [i % 100 for i in range(300)]
+    parts = {"train": slice(0, 200), "test": slice(200, 300)}
+    for name, rows in parts.items():
+        content = {"data": images[rows], "fine_labels": labels[rows]}
+        (base / name).write_bytes(pickle.dumps(content))
+    names = [f"kind {i}" for i in range(100)]
+    (base / "meta").write_bytes(pickle.dumps({"fine_label_names": names}))
+    with tarfile.open(root / CIFAR100.filename, "w:gz") as tar:
+        tar.add(base, CIFAR100.base_folder)
+    for name in parts:
+        monkeypatch.setattr(CIFAR100, f"{name}_list", [[name, md5(base / name)]])
+    monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": md5(base / "meta")})
+    monkeypatch.setattr(CIFAR100, "tgz_md5", md5(root / CIFAR100.filename))
+    read = load_dataset("cifar100", root)
+    assert (len(read.train), len(read.test), read.classes[7]) == (200, 100, "kind 7")
+    assert read.train.labels.bincount().tolist() == [2] * 100
+    assert read.about == "CIFAR-100, 32x32"
+    with pytest.raises(KdigError, match=r"no CIFAR-100 in .*cifar100/train/<class>.*cifar-100-pyt"):
+        load_dataset("cifar100", tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.9])
+def test_a_share_of_labels_is_wrong_and_no_image_is(digits, share):
+    wrong = mislabelled(digits.train, share, 10)
+    changed = wrong.labels != digits.train.labels
+    assert changed.sum() == round(share * len(digits.train))
+    assert wrong.labels.unique().tolist() == list(range(10))
+    assert torch.equal(wrong.images, digits.train.images)
+    more = mislabelled(digits.train, 0.95, 10).labels
+    assert torch.equal(more[changed], wrong.labels[changed])
+    assert not torch.equal(mislabelled(digits.train, 0.5, 10, seed=1).labels, wrong.labels)
+
+
 def test_archive_with_wrong_checksum_is_refused_in_one_line(archive):
     (archive / CIFAR10.filename).write_bytes(b"not an archive")
     with pytest.raises(KdigError, match=r"md5.*cyizhuo/CIFAR-10-dataset") as error:
@@ -185,8 +225,8 @@ def test_class_in_one_part_only_is_named(tree):
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(KdigError, match="digits, cifar10, folder"):
-        load_dataset("cifar100")
+    with pytest.raises(KdigError, match="digits, cifar10, cifar100, folder"):
+        load_dataset("mnist")
 
 
 def test_any_folder_of_pictures_is_resized(tmp_path):

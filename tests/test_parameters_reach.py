@@ -60,6 +60,8 @@ STUDENTS: dict[str, tuple] = {
     "strong_methods": (["student", "at"], ["student", "kd"]),
     "strong_optimizer": ("adam", "adamw"), "strong_learning_rate": (0.3, 0.4), "strong_schedule": ("cosine", "constant"),
     "networks": (["s1", "resnet8"], ["s3"]), "hard_weights": ([1.0, 0.3], [1.0, 0.2]), "fly_steps": ([3], [4]),
+    "blends": ([0.3, 0.4], [0.6, 0.7]), "pairs": (["s3>s4"], ["given>s3"]), "long_epochs": (50, 60),
+    "noise_shares": ([0.0, 0.3], [0.0, 0.2]), "noise_alphas": ([0.3], [0.4]),
     "blocks": (3, 4), "own_alpha": (0.3, 0.4), "own_temperature": (3.5, 4.5),
     "strong_weight_decay": (0.2, 0.3), "strong_label_smoothing": (0.2, 0.3),
 }  # fmt: skip
@@ -97,7 +99,7 @@ FREE = {
     "subset_root", "checkpoints", "teacher", "blocks", "pairings", "pairing_methods", "overlays", "strong_methods",
     "jpeg_qualities", "noise_sds", "blur_sigmas", "contrast_factors", "robustness_images",
     "networks", "hard_weights", "attributions", "explained_images", "parts", "cells", "fly_steps",
-    "gradients", "reference_steps", "fitted_images",
+    "gradients", "reference_steps", "fitted_images", "blends", "pairs", "noise_shares", "noise_alphas",
 }  # fmt: skip
 # (notebook, parameter) that the notebook accepts and that changes nothing in it
 IDLE = {
@@ -126,6 +128,7 @@ ARMS = {
         *ATTENTIVE,
     ),
 }
+ARMS["12_conditions"] = ("pairing", "maps_pairing", "probability")
 IDLE |= {(notebook, name): "arms say it" for notebook, names in ARMS.items() for name in names}
 
 

@@ -375,4 +375,22 @@ def test_pairing_of_maps_that_says_nothing_new_is_dropped():
     same = SignalSettings(pairing="released", maps_pairing="released")
     assert same.used({"logits", "maps"}, True) == SignalSettings(pairing="released")
     with pytest.raises(ValidationError, match="goes with pairing 'static' or 'released'"):
-        SignalSettings(pairing="same_view", maps_pairing="static")
+        SignalSettings(pairing="same_view", maps_pairing="released")
+    with pytest.raises(ValidationError, match="not 'static' with 'reshuffled'"):
+        SignalSettings(pairing="reshuffled", maps_pairing="static")
+
+
+def test_stored_maps_beside_logits_of_the_very_view(split, teacher):
+    """Logits are the teacher's of the crop, maps the stored ones, moved with it."""
+    maps = Signals(maps=signals_of(split).maps)
+    asked = {"probability": 0.5, "padding": 1}
+    apart = {"pairing": "same_view", "maps_pairing": "static", "teacher": teacher}
+    spec = make_spec(teacher, split)
+    mixed = ig_dataset(split, maps, wanted={"logits", "maps"}, spec=spec, **apart, **asked)
+    stored = ig_dataset(split, maps, wanted={"maps"}, **asked).__getitems__(range(40))
+    found = mixed.__getitems__(range(40))
+    assert torch.equal(found.images, stored.images)
+    assert torch.equal(found.signals.maps, stored.signals.maps)
+    crops = crop_flip(split.images[:40], mixed.views[torch.arange(40)], 1) / 255
+    seen = teacher.observe(crops, spec.attention_tap, spec.attention_size).logits
+    assert torch.allclose(found.signals.logits, seen, atol=1e-5)

@@ -49,6 +49,7 @@ def seen(run: Run, workspace: Workspace, scoring: Scoring) -> dict[str, object]:
     prepare([run], workspace, 1)
     images = workspace.pictures(run, scoring)
     found: dict[str, object] = {"training": images.training.ids, "scored": images.scored.ids}
+    found["labels"] = digest(images.training.labels)
     found["start"] = state_hash(untrained(run, len(images.data.classes)))
 
     def watched(model, dataset, scored, loss, recipe, **rest):
@@ -110,12 +111,15 @@ ALL, PART = {**KD, **IG, **AT}, {"share": 0.75}
 # a field that decides what is learnt changes the end; what is behind in a run's way follows from
 # what is in front
 RUN = {
-    "dataset": Row(["folder"], "training scored images end", along=lambda name: {"data": name}),
+    "dataset": Row(
+        ["folder"], "training labels scored images end", along=lambda name: {"data": name}
+    ),
     "data": Row(["0" * 16], "refused"),
     "image_size": Row([10], "images end"),
-    "train_images": Row([50, 60], "training order views images end"),
-    "share": Row([0.75, 0.5], "training order views images end"),
-    "split_seed": Row([1, 2], "training images end", PART),
+    "train_images": Row([50, 60], "training labels order views images end"),
+    "share": Row([0.75, 0.5], "training labels order views images end"),
+    "split_seed": Row([1, 2], "training labels images end", PART),
+    "label_noise": Row([0.2, 0.4], "labels end"),
     "network": Row(["s7", "s6", "mobilenet_v2", "resnet8", "resnet20"], "start end"),
     "role": Row(["teacher"], "start end"),
     "width": Row([0.5], "start end"),

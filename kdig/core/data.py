@@ -21,7 +21,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity
 from torchvision.transforms import v2
 
@@ -117,7 +117,7 @@ class Dataset:
         """What a reader needs to know beside a figure or table: name and size."""
         size = f"{self.train.images.shape[-1]}x{self.train.images.shape[-1]}"
         cifar10 = "CIFAR-10 (exact)" if self.is_cifar10 else "not the published CIFAR-10"
-        known = {"digits": "scikit-learn digits", "cifar10": cifar10}
+        known = {"digits": "scikit-learn digits", "cifar10": cifar10, "cifar100": "CIFAR-100"}
         return f"{known.get(self.name, self.name)}, {size}"
 
 
@@ -132,7 +132,7 @@ def load_dataset(
     """Load `name` (one of `DATASETS`) at `image_size` pixels a side.
 
     `root` is the folder with the pictures (ignored for digits), `cache` a folder in which decoded
-    pictures may be kept, `download` permits torchvision to fetch the CIFAR-10 archive into `root`.
+    pictures may be kept, `download` permits torchvision to fetch an archive of CIFAR into `root`.
 
     Raises `KdigError` for an unknown name, missing or undecodable pictures, an empty class, or a
     failed download.
@@ -195,6 +195,24 @@ def check_draw(split: Split, size: int, name: str) -> None:
     if not len(labels) <= size <= most:
         drawn = f"cannot draw {size} images of {len(labels)} classes from {len(split)}"
         raise KdigError(f"{name}: {drawn}: choose {len(labels)} to {most}, or all")
+
+
+def mislabelled(split: Split, share: float, classes: int, seed: int = 0) -> Split:
+    """`split` with a `share` of its labels replaced by another of the `classes`, each as likely.
+
+    Which images, and which class, depends on `seed` and on the number of images. A larger share
+    holds a smaller one's images, with the same classes.
+
+    >>> some = load_dataset("digits", image_size=8).test
+    >>> (mislabelled(some, 0.5, 10).labels != some.labels).sum().item()
+    300
+    """
+    draw = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(split), generator=draw)[: round(share * len(split))]
+    step = torch.randint(1, classes, (len(split),), generator=draw)
+    labels = split.labels.clone()
+    labels[chosen] = (labels[chosen] + step[chosen]) % classes
+    return replace(split, labels=labels)
 
 
 def in_both(one: Split, other: Split) -> list[str]:
@@ -273,13 +291,15 @@ def _digits() -> tuple[Split, Split, tuple[str, ...]]:
     )
 
 
-def _cifar10(
-    root: Path, cache: Path | None, download: bool
+def _cifar(
+    source: type[CIFAR10], root: Path, cache: Path | None, download: bool
 ) -> tuple[Split, Split, tuple[str, ...]]:
-    trees = [tree for tree in (root, root / "cifar10") if (tree / "train").is_dir()]
-    if _archives(root):
+    """CIFAR-10 or CIFAR-100, from a class-folder tree or the original archive."""
+    name = source.__name__.lower()
+    trees = [tree for tree in (root, root / name) if (tree / "train").is_dir()]
+    if _archives(source, root):
         try:
-            return _archive(root, download and not trees)
+            return _archive(source, root, download and not trees)
         except KdigError as error:
             if not trees:
                 raise
@@ -288,35 +308,47 @@ def _cifar10(
         return _tree(trees[0], None, cache)
     if download:
         _say(
-            f"fetching {CIFAR10.filename} (163 MiB) into {root}; its host can be slow:"
-            f" {_TREE_SOURCE}"
+            f"fetching {source.filename} (about 160 MiB) into {root}; its host can be slow:"
+            f" {_tree_source(source)}"
         )
-        return _archive(root, download)
+        return _archive(source, root, download)
     raise KdigError(
-        f"no CIFAR-10 in {root}: expected {root}/cifar10/train/<class>/*.png and .../test, or"
-        f" {CIFAR10.filename} (md5 {CIFAR10.tgz_md5}); name its folder with ROOT=... or the"
-        f" parameter root; {_TREE_SOURCE}; download: true fetches the archive"
+        f"no {_printed(source)} in {root}: expected {root}/{name}/train/<class>/*.png and .../test,"
+        f" or {source.filename} (md5 {source.tgz_md5}); name its folder with ROOT=... or the"
+        f" parameter root; {_tree_source(source)}; download: true fetches the archive"
     )
 
 
-def _archives(root: Path) -> list[Path]:
+def _printed(source: type[CIFAR10]) -> str:
+    return source.__name__.replace("CIFAR", "CIFAR-")
+
+
+def _tree_source(source: type[CIFAR10]) -> str:
+    """Where else the images are."""
+    return _TREE_SOURCE if source is CIFAR10 else f"{source.url} holds the archive"
+
+
+def _archives(source: type[CIFAR10], root: Path) -> list[Path]:
     """The original archive and the folder that it unpacks to, those that are there."""
-    return [path for path in (root / CIFAR10.filename, root / CIFAR10.base_folder) if path.exists()]
+    paths = (root / source.filename, root / source.base_folder)
+    return [path for path in paths if path.exists()]
 
 
-def _archive(root: Path, download: bool) -> tuple[Split, Split, tuple[str, ...]]:
+def _archive(
+    source: type[CIFAR10], root: Path, download: bool
+) -> tuple[Split, Split, tuple[str, ...]]:
     """The original python archive, through torchvision, which verifies checksums and unpacks."""
-    packed = check_integrity(root / CIFAR10.filename, CIFAR10.tgz_md5)
+    packed = check_integrity(root / source.filename, source.tgz_md5)
     try:
         with _socket_timeout(30):
             parts = [
-                CIFAR10(root, train=train, download=download or packed) for train in (True, False)
+                source(root, train=train, download=download or packed) for train in (True, False)
             ]
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        wanted = f"expected {CIFAR10.filename} with md5 {CIFAR10.tgz_md5}; {_TREE_SOURCE}"
-        broken = ", ".join(map(str, _archives(root)))
+        wanted = f"expected {source.filename} with md5 {source.tgz_md5}; {_tree_source(source)}"
+        broken = ", ".join(map(str, _archives(source, root)))
         reason = reason_of(error) if download else f"{broken} is damaged or incomplete: delete it"
-        raise KdigError(f"CIFAR-10 archive in {root}: {reason}; {wanted}") from None
+        raise KdigError(f"{_printed(source)} archive in {root}: {reason}; {wanted}") from None
     train, test = (
         by_digest(torch.from_numpy(p.data).permute(0, 3, 1, 2), torch.tensor(p.targets))
         for p in parts
@@ -469,6 +501,7 @@ Loader = Callable[[Path, int, Path | None, bool], tuple[Split, Split, tuple[str,
 # name -> what reads it: (root, image size, cache, download) -> training and test images, classes
 DATASETS: dict[str, Loader] = {
     "digits": lambda root, image_size, cache, download: _digits(),
-    "cifar10": lambda root, image_size, cache, download: _cifar10(root, cache, download),
+    "cifar10": lambda root, image_size, cache, download: _cifar(CIFAR10, root, cache, download),
+    "cifar100": lambda root, image_size, cache, download: _cifar(CIFAR100, root, cache, download),
     "folder": lambda root, image_size, cache, download: _folder(root, image_size, cache),
 }

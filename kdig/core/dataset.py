@@ -48,7 +48,8 @@ class IGDataset(TorchDataset[Batch]):
     `settings.pairing` says whose signals a picture meets: `static` its own, precomputed, the map moved with
     the picture; `released` those of a `released` cache, the map left where it is; `reshuffled`
     another picture's, drawn anew each epoch; `same_view` its own, computed by `teacher` on the very
-    view (before the overlay). `settings.maps_pairing` says it for maps where that differs.
+    view (before the overlay). `settings.maps_pairing` says it for maps where that differs: beside
+    `same_view`, `static` maps are the stored ones.
 
     `settings.overlay` says what is laid over the chosen pictures: `map` the picture's attribution map, or a
     control in its place: `unmoved` the map without the picture's crop and flip, `other` another
@@ -121,11 +122,9 @@ class IGDataset(TorchDataset[Batch]):
         views, labels = self.views[index], self.labels[index]
         images = crop_flip(self.images[index], views, self.padding) / 255
         chosen = views.chance < self.probability
-        signals = (
-            self._live(images, labels, chosen)
-            if self.settings.pairing == "same_view"
-            else self._stored(index, views)
-        )
+        signals = self._stored(index, views)
+        if self.settings.pairing == "same_view":
+            signals = self._live(images, labels, chosen, signals.maps)
         veil = self._veil(index, views, signals.maps)
         if veil is not None:
             veiled = blend(images, veil, self.settings.blend)
@@ -158,7 +157,10 @@ class IGDataset(TorchDataset[Batch]):
             maps = crop_flip(maps[:, None], views, self.padding)[:, 0]
         return Signals(logits, attention, maps)
 
-    def _live(self, images: Tensor, labels: Tensor, chosen: Tensor) -> Signals:
+    def _live(
+        self, images: Tensor, labels: Tensor, chosen: Tensor, stored: Tensor | None
+    ) -> Signals:
+        """What the teacher says of these views; `stored` maps are taken as they are."""
         assert self.teacher is not None, "same_view needs the teacher"
         assert self.spec is not None, "same_view needs the signals' settings"
         signals = NO_SIGNALS
@@ -166,6 +168,8 @@ class IGDataset(TorchDataset[Batch]):
             signals = self.teacher.observe(
                 images, self.spec.attention_tap, self.spec.attention_size
             )
+        if stored is not None:
+            return signals._replace(maps=stored)
         if "maps" in self.wanted:
             maps = torch.zeros(len(images), *images.shape[2:], device=images.device)
             if chosen.any():

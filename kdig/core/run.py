@@ -59,7 +59,8 @@ class Run(Weights):
     `network` is a name of `NETWORKS`, trained as a teacher or as a student (`role`). `data` is the
     fingerprint of the whole data set, `train_images` how many of its training images are used
     (None: all), `teacher` the hash of the teacher's weights. Of the `train_images`, a stratified
-    `share`, drawn with `split_seed`, is trained on (section 3.5's 80 %). Fields that a method does
+    `share`, drawn with `split_seed`, is trained on (section 3.5's 80 %), and a share `label_noise`
+    of these has another class as its label. Fields that a method does
     not use are set back to their defaults, so that, say, the plain student is one and the same run
     in every notebook.
 
@@ -76,6 +77,7 @@ class Run(Weights):
     train_images: int | None = None
     share: float = Field(1.0, gt=0, le=1)
     split_seed: int = Field(0, ge=0)
+    label_noise: float = Field(0.0, ge=0, lt=1)
     network: str = "s2"
     width: float = Field(1.0, gt=0)
     role: Literal["student", "teacher"] = "student"
@@ -140,6 +142,11 @@ class Run(Weights):
     def wanted(self) -> set[Kind]:
         """The teacher's signals that the method uses."""
         return _wanted(dict(self), self.signals)
+
+    @property
+    def looked_up(self) -> set[Kind]:
+        """Those that are computed before training, and not on each view."""
+        return {kind for kind in self.wanted if self.signals.pairing_of(kind) != "same_view"}
 
     def __str__(self) -> str:
         return f"{self.method} {self.network} seed {self.seed} ({self.key})"

@@ -98,9 +98,13 @@ class SignalSettings(BaseModel):
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
-        if self.maps_pairing and self.pairing not in get_args(MapsPairing):
+        # beside logits of the very view, the map that goes with the image is its own
+        beside = {"static": get_args(MapsPairing), "released": get_args(MapsPairing)}
+        beside |= {"same_view": ("static",)}
+        if self.maps_pairing and self.maps_pairing not in beside.get(self.pairing, ()):
             raise ValueError(
-                f"maps_pairing goes with pairing 'static' or 'released', not {self.pairing!r}"
+                "maps_pairing goes with pairing 'static' or 'released', and 'static' also with"
+                f" 'same_view': not {self.maps_pairing!r} with {self.pairing!r}"
             )
         return self
 

@@ -15,7 +15,15 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from kdig import KdigError
-from kdig.core.data import Dataset, Split, in_both, load_dataset, stratified, stratified_rows
+from kdig.core.data import (
+    Dataset,
+    Split,
+    in_both,
+    load_dataset,
+    mislabelled,
+    stratified,
+    stratified_rows,
+)
 from kdig.core.files import atomic_write
 from kdig.core.networks import build, state_hash
 from kdig.core.run import Run, Scoring
@@ -148,18 +156,21 @@ def joined(record: Record, score: Score) -> Result:
 class Pictures:
     """The images of one run and what it is scored on.
 
-    Signals exist for all of `pool`; training uses `rows` of it (None: all of them).
+    Signals exist for all of `pool`; training uses `rows` of it (None: all of them), a share
+    `label_noise` of them under another class.
     """
 
     data: Dataset
     pool: Split
     rows: Tensor | None
     scored: Split
+    label_noise: float = 0.0
 
     @property
     def training(self) -> Split:
-        """The images that are trained on."""
-        return self.pool if self.rows is None else self.pool.select(self.rows)
+        """The images that are trained on, with the labels that training sees."""
+        chosen = self.pool if self.rows is None else self.pool.select(self.rows)
+        return mislabelled(chosen, self.label_noise, len(self.data.classes))
 
 
 @dataclass(frozen=True)
@@ -202,7 +213,8 @@ class Workspace:
             rows = stratified_rows(pool, round(run.share * len(pool)), run.split_seed, "share")
             unused = torch.ones(len(pool), dtype=torch.bool).index_fill(0, rows, False)
             rest = unused.nonzero()[:, 0]
-        pictures = Pictures(data, pool, rows, _scored(data, pool, rest, scoring))
+        scored = _scored(data, pool, rest, scoring)
+        pictures = Pictures(data, pool, rows, scored, run.label_noise)
         leaked = in_both(pictures.training, pictures.scored)
         if leaked:
             named = "; ".join(leaked[:5]) + ("; ..." if len(leaked) > 5 else "")

@@ -132,14 +132,14 @@ def training_set(run: Run, workspace: Workspace, pictures: Pictures | None = Non
     teacher = workspace.load_weights(run.teacher)
     spec = signal_spec(run, teacher, pictures.pool)
     if run.signals.pairing == "same_view":
-        return IGDataset(pictures.training, teacher=teacher, spec=spec, **settings)
+        settings |= {"teacher": teacher, "spec": spec}
     return IGDataset(pictures.training, _loaded(run, spec, workspace, pictures), **settings)
 
 
 def _loaded(run: Run, spec: SignalSpec, workspace: Workspace, pictures: Pictures) -> Signals:
     """The stored signals of the images that `run` trains on."""
     labels, loaded = pictures.pool.labels, {}
-    for kind in run.wanted:
+    for kind in run.looked_up:
         signal = load_signal(spec, kind, signal_path(spec, kind, workspace.signals), labels)
         loaded[kind] = signal if pictures.rows is None else signal[pictures.rows]
     return Signals(**loaded)
@@ -154,11 +154,11 @@ def prepare(runs: Iterable[Run], workspace: Workspace, threads: int) -> None:
     """
     load, checked = functools.cache(workspace.load_weights), set()
     for run in runs:
-        if run.wanted and run.teacher and run.signals.pairing != "same_view":
+        if run.looked_up and run.teacher:
             pool, teacher = workspace.pool(run), load(run.teacher)
             spec = signal_spec(run, teacher, pool)
             with thread_count(threads):
-                for kind in sorted(run.wanted):
+                for kind in sorted(run.looked_up):
                     path = precompute(spec, kind, teacher, pool, workspace.signals)
                     if path not in checked:
                         spot_check(spec, kind, teacher, pool, workspace.signals)

@@ -98,7 +98,7 @@ def estimate(runs: Sequence[Run], workspace: Workspace, workers: int, threads: i
         total += met / batch * step / at_once
         if "maps" not in run.wanted:
             continue
-        if run.signals.pairing == "same_view":
+        if "maps" not in run.looked_up:
             each = timed(_map_seconds, run, classes, count, run.signals)
             total += run.probability * met * each / at_once
         elif (cache := _cache(run)) not in kept:

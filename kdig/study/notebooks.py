@@ -26,6 +26,7 @@ _PLACES = {
     "10_signature": ("evidence", "Signature"),
     "11_alignment": ("beyond", "Alignment"),
     "12_beyond": ("beyond", "Beyond"),
+    "12_conditions": ("conditions", "Conditions"),
     "13_deployment": ("deployment", "Deployment"),
     "14_your_images": ("your_images", "YourImages"),
 }
