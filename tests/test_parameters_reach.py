@@ -80,6 +80,7 @@ TAKEN_UP: dict[str, tuple] = {
     "profile": ("lite", "demo"), "root": ("here", "there"), "download": (True, False), "device": ("cpu", "auto"),
     "engine": ("inline", "local"), "workers": (3, 4), "threads": (3, 4),
     "subset_root": ("here", "there"), "checkpoints": (["a.pt"], []),
+    "yardsticks": ("here", "there"),  # tests/test_yardsticks.py
     "teacher": ("a.pt", "reference"),  # tests/test_teachers.py
     "teachers": (["a.pt"], []),  # tests/test_evidence.py
     # what is explained in one notebook is also laid over images in another
@@ -96,7 +97,7 @@ FREE = {
     "profile", "root", "download", "device", "engine", "workers", "threads", "seed", "evaluate_every",
     "seeds", "methods", "levels", "repetitions", "temperatures", "alphas", "probabilities", "gammas",
     "latency_batches", "latency_repeats", "latency_threads", "latency_variants", "cold_repeats", "training_batch",
-    "subset_root", "checkpoints", "teacher", "blocks", "pairings", "pairing_methods", "overlays", "strong_methods",
+    "subset_root", "checkpoints", "yardsticks", "teacher", "blocks", "pairings", "pairing_methods", "overlays", "strong_methods",
     "jpeg_qualities", "noise_sds", "blur_sigmas", "contrast_factors", "robustness_images",
     "networks", "hard_weights", "attributions", "explained_images", "parts", "cells", "fly_steps",
     "gradients", "reference_steps", "fitted_images", "blends", "pairs", "noise_shares", "noise_alphas",

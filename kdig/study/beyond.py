@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -29,11 +29,11 @@ from kdig.core.signals import SignalSettings, SignalSpec, Teacher, load_signal, 
 from kdig.core.store import Result
 from kdig.core.train import NOT_NORMALISED
 from kdig.core.training import accuracy, predict
-from kdig.measure import parts, steps
+from kdig.measure import parts, steps, yardsticks
 from kdig.measure.agreement import calibration_error
 from kdig.paper import published
 from kdig.study.experiments import Students, WithReleased
-from kdig.study.settings import Free
+from kdig.study.settings import Free, located
 from kdig.study.teachers import GivenTeacher
 
 # what a network is compared with: its references' maps of the same images; their maps, where the
@@ -89,6 +89,8 @@ class Alignment(WithReleased, Explaining):
     attributions: Free[list[str]] = Field(min_length=1)
     parts: Free[int] = Field(ge=6)
     cells: Free[int] = Field(ge=3)
+    # a folder with test sets and labels of others (`kdig.measure.yardsticks`)
+    yardsticks: Free[str | None] = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -98,10 +100,9 @@ class Alignment(WithReleased, Explaining):
                     raise ValueError(f"{name}: unknown {given!r}: choose from {', '.join(known)}")
         if 1.0 not in self.hard_weights:
             raise ValueError("hard_weights must hold 1, to which the others are compared")
-        if self.checkpoints and self.dataset != "cifar10":
-            raise ValueError(
-                "checkpoints explain CIFAR-10's test images: they need dataset 'cifar10'"
-            )
+        for name in ("checkpoints", "yardsticks"):
+            if getattr(self, name) and self.dataset != "cifar10":
+                raise ValueError(f"{name} are about CIFAR-10's images: they need dataset 'cifar10'")
         return self
 
     def why_not_decided(self, notebook: str, teacher: Result | GivenTeacher | None) -> str:
@@ -202,6 +203,50 @@ class Alignment(WithReleased, Explaining):
 
         name = f"calibration-{tested.fingerprint}-{tested.images.shape[-1]}"
         return self.workspace.measured(name, network.hash, measure)
+
+    def on_yardsticks(self, networks: Mapping[str, Teacher]) -> dict[str, dict[str, np.ndarray]]:
+        """Test set -> network -> whether it is right about each image (N,), kept.
+
+        Of CIFAR-10-C `test_images` of each severity are taken, the same in all. Raises `KdigError`
+        for a folder without a yardstick and for a file that is damaged.
+        """
+        folder, found = located(self.yardsticks or ""), {}
+        for name, read in yardsticks.test_sets(folder).items():
+            split = read()
+            if name.startswith(yardsticks.CORRUPTED):
+                split = stratified(split, self.test_images, name="test_images")
+            found[name] = {
+                label: self._right(network, split, name) for label, network in networks.items()
+            }
+        return found
+
+    def _right(self, network: Teacher, split: Split, name: str) -> np.ndarray:
+        def measure() -> dict[str, Tensor]:
+            answers = predict(network.model, split, device=network.device).argmax(1)
+            return {"right": (answers == split.labels).float()}
+
+        digest = _digest([name, split.images.sum().item(), len(split)])
+        kept = self.workspace.per_image(f"yardstick-{digest}", network.hash, split, measure)
+        return kept["right"] > 0.5
+
+    def beside_people(self, networks: Mapping[str, Teacher]) -> pd.DataFrame:
+        """What CIFAR-10H's people say of the test images, against each network: `network`, `kind`
+        (`own`, or `floor`: of another image of the class), `value`; empty without their labels.
+        """
+        found = yardsticks.people(located(self.yardsticks or ""))
+        if found is None:
+            return pd.DataFrame(columns=["network", "kind", "value"])
+        split, shares = found
+        tables = []
+        for label, network in networks.items():
+            logits = predict(network.model, split, device=network.device)
+            compared = yardsticks.like_people(logits, shares, split.labels)
+            compared["nats"] = yardsticks.cross_entropy(logits, shares).numpy()
+            tables += [
+                pd.DataFrame({"network": label, "kind": kind, "value": values * 1.0})
+                for kind, values in compared.items()
+            ]
+        return pd.concat(tables, ignore_index=True)
 
     def alike(self, network: Teacher, references: Sequence[Teacher], kind: Kind) -> pd.DataFrame:
         """How alike a network and its `references` are: `attribution`, `measure`, `image`, `value`.

@@ -205,6 +205,7 @@ PLACES = {
     "threads",
     "subset_root",
     "checkpoints",
+    "yardsticks",
 }
 
 S = TypeVar("S", bound="Settings")

@@ -13,7 +13,7 @@ import pandas as pd
 from statsmodels.formula.api import ols
 
 from kdig.measure.designs import coefficients
-from kdig.measure.stats import leaves_out, mean_interval
+from kdig.measure.stats import accuracy_intervals, leaves_out, mean_interval
 from kdig.paper import published
 from kdig.study.outputs import Facts
 from kdig.study.tables import evidence, words
@@ -28,6 +28,58 @@ OF_MAPS = ("rank SLIC", "rank grid", "focus SLIC", "focus grid", "cosine", "over
 # correlations, shares and divergences
 MARGINS = {"accuracy": 0.4, "overlap": 5.0, "same answer": 5.0}
 UNITS = 0.05
+
+
+def yardsticks(right: Mapping[str, Mapping[str, np.ndarray]]) -> Shown:
+    """Accuracy of each network on each test set of others (percent), with Wilson's 95 % interval over
+    images; severities of CIFAR-10-C one by one.
+    """
+    rows = [
+        {
+            "test set": name,
+            "network": network,
+            "accuracy": found["accuracy"],
+            "n": found["pictures"],
+        }
+        | {"low": found["pictures_low"], "high": found["pictures_high"]}
+        for name, networks in right.items()
+        for network, answers in networks.items()
+        for found in [accuracy_intervals(answers)]
+    ]
+    facts = [
+        {"fact": f"yardstick_{row['test set']}_{row['network']}", "value": row["accuracy"]}
+        | {key: row[key] for key in ("low", "high", "n")}
+        for row in rows
+    ]
+    return pd.DataFrame(rows), facts
+
+
+def beside_people(compared: pd.DataFrame) -> Shown:
+    """How often a network's second class is people's (percent of the images on which people
+    disagree), beside the floor, the difference paired by image with its 95 % interval, and the mean
+    cross entropy (nats).
+    """
+    rows, facts = [], []
+    for network, part in compared.groupby("network", sort=False):
+        own, floor, nats = (part[part.kind == kind].value for kind in ("own", "floor", "nats"))
+        gap = 100 * (own.to_numpy() - floor.to_numpy())
+        low, high = mean_interval(gap)
+        row = {"network": network, "own": 100 * own.mean(), "floor": 100 * floor.mean()}
+        row |= {"difference": gap.mean(), "low": low, "high": high, "n": len(gap)}
+        rows.append(row | {"nats": nats.mean()})
+        facts.append({"fact": f"people_{network}", "value": gap.mean(), "low": low, "high": high})
+    return pd.DataFrame(rows), facts
+
+
+def people_said(table: pd.DataFrame) -> str:
+    """Whether networks name people's second class more often than chance, and the most alike."""
+    best = table.loc[table.difference.idxmax()]
+    above = int((table.low > 0).sum())
+    return (
+        f"Of {len(table)} networks {above} name people's second class more often than that of another"
+        f" image of the class; furthest above is {best.network}, with {best.own:.1f} against"
+        f" {best.floor:.1f} % ({best.difference:+.1f} points, {best.low:+.1f} to {best.high:+.1f})."
+    )
 
 
 def regime(hard: float) -> str:
