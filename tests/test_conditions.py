@@ -123,7 +123,11 @@ def test_pairs_are_compared_with_their_own_student():
     assert table.word.tolist()[::3] == ["more", "more"]
     (panel,) = conditions.pair_panel(table).values()
     assert panel.signal.tolist() == ["KD", "AT", "IG"] * 2
-    assert "a>b: KD +2.0" in conditions.said(table)
+    said = conditions.said(table, "Pairs")
+    assert said.startswith("Pairs, in percentage points. More: ")
+    assert "a>b: KD +2.0" in said
+    table["word"] = ["less", *["undecided"] * 5]
+    assert conditions.said(table, "Pairs").endswith("); 5 of 6 undecided.")
 
 
 def test_patience_tells_main_effects_from_their_interaction():

@@ -362,6 +362,12 @@ def calls(source, name):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_parameters_and_setup_stand_first_and_fold_on_the_web(path):
+    cells = nbformat.read(path, as_version=4).cells
+    assert [cell.id for cell in cells[:3]] == ["title", "parameters", "setup"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_figure_has_a_title_and_results_are_said(path):
     if path.stem.startswith(("00", "99")):  # whose captions are one sentence; which has no figure
         return

@@ -169,14 +169,11 @@ class Deployment(WithReleased):
         `calls`) and processor time of a call (`cpu`).
         """
         rows = []
+        started: dict[tuple[str, str], Runner] = {}
         for batch, index in itertools.product(self.latency_batches, range(self.windows)):
-            of_batch = functools.partial(self._calls, networks, batch)
+            of_batch = functools.partial(self._calls, networks, batch, started)
             rows += self._window(networks, batch, index, of_batch)
-        self._calls_made.clear()
         return pd.DataFrame(rows)
-
-    # (network, engine) -> what runs it: started once for all windows of a kernel
-    _calls_made: ClassVar[dict[tuple[str, str], Runner]] = {}
 
     def _asked(self, networks: Iterable[str], batch: int) -> list[tuple[str, str]]:
         """The pair on every engine, and the others on some, with the first batch alone."""
@@ -186,17 +183,17 @@ class Deployment(WithReleased):
         return pairs
 
     def _calls(
-        self, networks: Mapping[str, str], batch: int
+        self, networks: Mapping[str, str], batch: int, started: dict[tuple[str, str], Runner]
     ) -> dict[tuple[str, str], Callable[[], object]]:
+        """(network, engine) -> a call of `batch` images; what runs it is started once."""
         size = self.image_size
         images = np.random.default_rng(0).random((batch, 3, size, size), dtype=np.float32)
         calls: dict[tuple[str, str], Callable[[], object]] = {}
         for name, engine in self._asked(networks, batch):
-            key = (networks[name], engine)
-            if key not in self._calls_made:
-                run = start(engine, self.files(networks[name]), self.latency_threads)
-                self._calls_made[key] = run
-            calls[name, engine] = functools.partial(self._calls_made[key], images)
+            if (name, engine) not in started:
+                files = self.files(networks[name])
+                started[name, engine] = start(engine, files, self.latency_threads)
+            calls[name, engine] = functools.partial(started[name, engine], images)
         deploy.window(calls, 0, 0)  # two rounds to warm up
         deploy.window(calls, 0, 1)
         return calls

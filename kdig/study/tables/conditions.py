@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -38,12 +39,22 @@ def answers(frame: pd.DataFrame, asked: Sequence[Contrast]) -> Shown:
     return named[["contrast", "difference", "low", "high", "word", "blocks"]], facts
 
 
-def said(table: pd.DataFrame) -> str:
-    """Every answer in one sentence: the difference, its interval and its word."""
-    return words.joined(
-        f"{row.contrast} {row.difference:+.1f} ({row.low:+.1f} to {row.high:+.1f}: {row.word})"
-        for row in table.itertuples()
-    )
+def said(table: pd.DataFrame, what: str) -> str:
+    """Which questions have an answer, with its difference and interval, and how many have none."""
+    parts = []
+    for found in (MORE, LESS, EQUAL):
+        rows = table[table.word == found].sort_values("difference", key=abs, ascending=False)
+        if len(rows):
+            parts.append(f"{found}: {words.joined(_number(row) for row in rows.itertuples())}")
+    left = int((table.word == OPEN).sum())
+    if left:
+        parts.append(f"{left} of {len(table)} undecided")
+    listed = "; ".join(parts)
+    return f"{what}, in percentage points. {listed[:1].upper()}{listed[1:]}."
+
+
+def _number(row: Any) -> str:
+    return f"{row.contrast} {row.difference:+.1f} ({row.low:+.1f} to {row.high:+.1f})"
 
 
 def named(arms: pd.DataFrame, **factors: object) -> list[str]:
