@@ -167,5 +167,5 @@ def test_people_are_asked_about_every_network(asked):
 
 
 def test_yardsticks_are_about_cifar10(elsewhere):
-    with pytest.raises(KdigError, match="yardsticks are about CIFAR-10's images"):
+    with pytest.raises(KdigError, match="yardsticks are about CIFAR-10's test images"):
         settings_of("11_alignment", yardsticks="somewhere")

@@ -83,6 +83,7 @@ class Alignment(WithReleased, Explaining):
     are files of released students. Without `networks` none is trained.
     """
 
+    of_cifar10: ClassVar[tuple[str, ...]] = ("checkpoints", "yardsticks")
     networks: Free[list[str]]
     hard_weights: Free[list[Annotated[float, Field(gt=0, le=1)]]] = Field(min_length=2)
     seeds: Free[list[int]] = Field(min_length=2)
@@ -100,9 +101,6 @@ class Alignment(WithReleased, Explaining):
                     raise ValueError(f"{name}: unknown {given!r}: choose from {', '.join(known)}")
         if 1.0 not in self.hard_weights:
             raise ValueError("hard_weights must hold 1, to which the others are compared")
-        for name in ("checkpoints", "yardsticks"):
-            if getattr(self, name) and self.dataset != "cifar10":
-                raise ValueError(f"{name} are about CIFAR-10's images: they need dataset 'cifar10'")
         return self
 
     def why_not_decided(self, notebook: str, teacher: Result | GivenTeacher | None) -> str:

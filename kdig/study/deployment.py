@@ -77,8 +77,6 @@ class Deployment(WithReleased):
             raise ValueError(f"engines must hold {lacking[0]!r}, to which others are compared")
         if not set(PAIR) <= set(self.timed_networks):
             raise ValueError(f"timed_networks must hold {' and '.join(PAIR)}")
-        if self.checkpoints and self.dataset != "cifar10":
-            raise ValueError("checkpoints are tried on CIFAR-10: they need dataset 'cifar10'")
         if not self.levels and not self.checkpoints:
             raise ValueError("nothing to export: give levels, or checkpoints")
         return self

@@ -443,7 +443,18 @@ class WithReleased(Students):
     are their files.
     """
 
+    # the parameters that take CIFAR-10's own test images
+    of_cifar10: ClassVar[tuple[str, ...]] = ("checkpoints",)
     checkpoints: Free[list[str]]
+
+    @model_validator(mode="after")
+    def _cifar10(self) -> Self:
+        for name in self.of_cifar10:
+            if getattr(self, name) and self.dataset != "cifar10":
+                raise ValueError(
+                    f"{name} are about CIFAR-10's test images: they need dataset 'cifar10'"
+                )
+        return self
 
     def released(self) -> dict[str, MobileNetV2]:
         """The networks of `checkpoints` by file name.
@@ -509,6 +520,7 @@ class ImageNetSubset(WithReleased, Ablation):
     """
 
     needs_weights: ClassVar[bool] = True
+    of_cifar10: ClassVar[tuple[str, ...]] = ()
     subset_root: Free[str | None] = None
     resize: Resize
 
@@ -557,14 +569,6 @@ class Released(WithReleased, Ablation):
     """
 
     needs_weights: ClassVar[bool] = True
-
-    @model_validator(mode="after")
-    def _cifar10(self) -> Self:
-        if self.checkpoints and self.dataset != "cifar10":
-            raise ValueError(
-                "checkpoints are tried on CIFAR-10's test pictures: they need dataset 'cifar10'"
-            )
-        return self
 
     def ablation(self, teacher: str) -> list[Run]:
         """The runs of `04_ablation`."""
