@@ -13,6 +13,7 @@ import torch
 from helpers import settings_of
 from PIL import Image
 from torchvision.models import mobilenet_v2 as torchvisions
+from torchvision.models import resnet18, resnet50
 
 from kdig import KdigError
 from kdig.core.data import load_dataset
@@ -182,6 +183,26 @@ def test_larger_stem_is_torchvisions_own():
         assert torch.allclose(ours(images), theirs(images), atol=1e-6)
 
 
+@pytest.mark.parametrize("of", [resnet18, resnet50])
+def test_torchvisions_resnets_teach_with_their_own_answers(of, tmp_path):
+    torch.manual_seed(0)
+    theirs = of(num_classes=3).eval()
+    torch.save(theirs.state_dict(), tmp_path / "t.pt")
+    teacher = your_images.torchvision_teacher(
+        tmp_path / "t.pt", 96, list("abc"), (0,) * 3, (1,) * 3
+    )
+    images = torch.rand(2, 3, 96, 96)
+    with torch.no_grad():
+        assert torch.allclose(teacher.model(images), theirs(images), atol=1e-4)
+    assert teacher.network == f"{of.__name__}_stem4"
+    with pytest.raises(
+        KdigError, match=r"fits images of 32 pixels .first difference: features\.0\.0"
+    ):
+        your_images.torchvision_teacher(tmp_path / "t.pt", 32, list("abc"), (0,) * 3, (1,) * 3)
+    with pytest.raises(KdigError, match="tells 3 classes apart, but the images have 2"):
+        your_images.torchvision_teacher(tmp_path / "t.pt", 96, list("ab"), (0,) * 3, (1,) * 3)
+
+
 def test_torchvisions_checkpoint_teaches_with_its_own_normalisation(tmp_path):
     torch.manual_seed(0)
     theirs = torchvisions(num_classes=3).eval()
@@ -195,7 +216,7 @@ def test_torchvisions_checkpoint_teaches_with_its_own_normalisation(tmp_path):
     with pytest.raises(KdigError, match="tells 3 classes apart, but the images have 2"):
         your_images.torchvision_teacher(tmp_path / "t.pt", 96, list("ab"), mean, std)
     torch.save({"fc.weight": torch.rand(3, 3)}, tmp_path / "other.pt")
-    with pytest.raises(KdigError, match="no MobileNetV2 of torchvision"):
+    with pytest.raises(KdigError, match="no MobileNetV2, ResNet-18 or ResNet-50 of torchvision"):
         your_images.torchvision_teacher(tmp_path / "other.pt", 96, list("abc"), mean, std)
 
 

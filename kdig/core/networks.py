@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -161,6 +162,21 @@ def _stemmed(
     return net
 
 
+def _stemmed_resnet(
+    plain: Callable[[int, float], nn.Module], factor: int, classes: int, width: float
+) -> Any:
+    """A `ResNet` for images that are `factor` (2, 4) times larger than 32 pixels: its first layer is
+    torchvision's, a 7x7 convolution of stride 2, which by 4 is followed by a pooling of stride 2.
+    """
+    net: Any = plain(classes, width)
+    convolution, *rest = net.features[0]
+    larger = nn.Conv2d(3, convolution.out_channels, 7, stride=2, padding=3, bias=False)
+    nn.init.kaiming_normal_(larger.weight, mode="fan_out")
+    pool = [nn.MaxPool2d(3, stride=2, padding=1)] if factor == 4 else []
+    net.features[0] = nn.Sequential(larger, *rest, *pool)
+    return net
+
+
 @dataclass(frozen=True)
 class Network:
     """An entry of `NETWORKS`: `build(classes, width)`, and the module whose output is attended to.
@@ -180,16 +196,17 @@ def _mobilenet(level: int) -> Network:
     return Network(cut, f"features.{tap}", "mobilenet_v2")
 
 
-def _larger(network: Network, factor: int) -> Network:
-    return Network(functools.partial(_stemmed, network.build, factor), network.tap, network.family)
-
-
 def _resnet(
     block: type[BasicBlock | Bottleneck], repeats: Sequence[int], channels: int, name: str
 ) -> Network:
     # the last block of the third stage: 8 x 8 positions for images of 32 x 32
     tap = f"features.{sum(repeats[:3])}"
     return Network(functools.partial(ResNet, block, repeats, channels), tap, name)
+
+
+def _larger(network: Network, factor: int) -> Network:
+    stemmed: Any = _stemmed if network.family == "mobilenet_v2" else _stemmed_resnet
+    return Network(functools.partial(stemmed, network.build, factor), network.tap, network.family)
 
 
 # name -> network: the paper's teacher, its students of Table S5, some of them for larger images
@@ -210,6 +227,11 @@ NETWORKS: dict[str, Network] = {
     "resnet34": _resnet(BasicBlock, (3, 4, 6, 3), 64, "resnet34"),
     "resnet50": _resnet(Bottleneck, (3, 4, 6, 3), 64, "resnet50"),
     "resnet101": _resnet(Bottleneck, (3, 4, 23, 3), 64, "resnet101"),
+}
+NETWORKS |= {
+    f"{of}_stem{factor}": _larger(NETWORKS[of], factor)
+    for of in ("resnet18", "resnet50")
+    for factor in (2, 4)
 }
 
 

@@ -75,7 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--size", type=int, default=32, help="pixels a side: 32, 64, 96 or 128 (default 32)")
     add("--network", default="s2", help="the student: s1 to s8, resnet8, ... (default s2)")
     add("--width", type=float, default=1.0, help="multiplies its channels (default 1)")
-    add("--teacher", help="checkpoint of torchvision's MobileNetV2; without it, one is trained")
+    add(
+        "--teacher",
+        help="checkpoint of torchvision's MobileNetV2, ResNet-18 or ResNet-50; without it, one is trained",
+    )
     add("--teacher-images", choices=list(NORMALISATIONS), default="imagenet",
         help="how the images of that teacher were normalised")  # fmt: skip
     add("--epochs", type=int, default=30, help="passes of a student over the images (default 30)")

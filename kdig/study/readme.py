@@ -3,7 +3,7 @@ reference: `make readme`.
 """
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,19 +100,52 @@ def ablation() -> str:
     return "\n".join(lines)
 
 
+# kind of damage -> its column's head; contrast is CIFAR-10-C's, around the mean of each channel
+DAMAGES = {"jpeg": "JPEG", "noise": "noise", "blur": "blur", "contrast_channels": "contrast"}
+
+
 def damaged() -> str:
-    """Accuracy (percent) of three released students on undamaged and on JPEG images."""
-    table = pd.read_csv(_reference().folder / "tables" / "09_released_damage.csv")
-    whole = table[table.pictures == 10_000].drop_duplicates(["kind", "severity", "method"])
-    lines = ["| released student | undamaged | JPEG, quality 75, 4:2:0 |", "|---|---|---|"]
-    for method, part in whole.groupby("method", sort=False):
-        cells = [_accuracy(part[part.kind == kind].iloc[0]) for kind in ("none", "jpeg")]
-        lines.append(f"| {LABELS[str(method)]} | {' | '.join(cells)} |")
+    """Accuracy (percent) of the released students on undamaged images, and by kind of damage the
+    mean over CIFAR-10-C's five severities.
+    """
+    table = _evidence("09_cifar10c_accuracies")
+    heads = ["trained on", "released student", "undamaged", *DAMAGES.values()]
+    lines = [_line(heads), _line(["---"] * len(heads))]
+    for (trained, method), part in table.groupby(["trained", "method"], sort=False):
+        values = part.set_index("kind").accuracy
+        cells = [f"{values[kind]:.1f}" for kind in ("none", *DAMAGES)]
+        lines.append(_line([_images(trained), LABELS[str(method)], *cells]))
     return "\n".join(lines)
 
 
-def _accuracy(row: pd.Series) -> str:
-    return f"{row.accuracy:.1f} ({row.pictures_low:.1f} to {row.pictures_high:.1f})"
+def losses() -> str:
+    """How much less the released KD & IG student loses by damage than each other one that saw the
+    same images (points), with intervals for all comparisons at once.
+    """
+    table = _evidence("09_cifar10c_losses")
+    heads = ["trained on", "KD & IG against", *DAMAGES.values()]
+    lines = [_line(heads), _line(["---"] * len(heads))]
+    for (trained, against), part in table.groupby(["trained", "against"], sort=False):
+        rows = part.set_index("kind")
+        cells = [_gap(rows.loc[kind]) for kind in DAMAGES]
+        lines.append(_line([_images(trained), LABELS[str(against)], *cells]))
+    return "\n".join(lines)
+
+
+def _evidence(table: str) -> pd.DataFrame:
+    return pd.read_csv(_reference("evidence").folder / "tables" / f"{table}.csv")
+
+
+def _line(cells: Iterable[object]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _images(trained: str) -> str:
+    return f"{trained} of the images" if trained != "all" else "all images"
+
+
+def _gap(row: pd.Series) -> str:
+    return f"{row.difference:+.1f} ({row.low_all:+.1f} to {row.high_all:+.1f})"
 
 
 def gaps() -> str:
@@ -132,6 +165,7 @@ BLOCKS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "ablation": ablation,
         "gaps": gaps,
         "damaged": damaged,
+        "losses": losses,
     },
 }
 

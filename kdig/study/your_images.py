@@ -7,7 +7,8 @@ are used without this package.
 import functools
 import itertools
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,6 +18,7 @@ import pandas as pd
 import torch
 from PIL import Image
 from pydantic import Field
+from torch import Tensor
 
 from kdig import KdigError
 from kdig.core.artefacts import Label, Runner, logits_of, quantise
@@ -54,8 +56,9 @@ class YourImages(Students):
     """Parameters of `14_your_images`. Networks get the stem that fits `image_size`.
 
     `root` is a folder with class folders, with or without a test part. A given `teacher` is a
-    checkpoint of torchvision's MobileNetV2, whose images were normalised as `teacher_images` says,
-    or, for images of 48 pixels or less, any network that can teach elsewhere in this package.
+    checkpoint of torchvision's MobileNetV2, ResNet-18 or ResNet-50, whose images were normalised as
+    `teacher_images` says, or, for images of 48 pixels or less, any network that can teach elsewhere
+    in this package.
     """
 
     needs_weights: ClassVar[bool] = True
@@ -137,18 +140,19 @@ class YourImages(Students):
 def torchvision_teacher(
     path: Path, image_size: int, classes: Sequence[str], mean: Sequence[float], std: Sequence[float]
 ) -> Teacher:
-    """torchvision's MobileNetV2 with the weights in the file `path`, and the stem that fits.
+    """torchvision's MobileNetV2, ResNet-18 or ResNet-50 with the weights in the file `path`, and the
+    stem that fits.
 
     Raises `KdigError` for any other file, and for another number of classes.
     """
-    name = for_size("mobilenet_v2", image_size)
-    net = build(name, len(classes))
-    wanted = net.state_dict()
     try:
-        state = state_of(path)
+        network, state = _as_ours(state_of(path))
     except ValueError as error:
         raise KdigError(f"teacher {path}: {error}") from None
-    head = state.get("classifier.1.bias")
+    name = for_size(network, image_size)
+    net = build(name, len(classes))
+    wanted = net.state_dict()
+    head = state.get(f"classifier.{len(net.classifier) - 1}.bias")  # type: ignore[arg-type]
     if head is not None and len(head) != len(classes):
         raise KdigError(
             f"teacher {path} tells {len(head)} classes apart, but the images have {len(classes)}:"
@@ -157,11 +161,36 @@ def torchvision_teacher(
     for key in [*wanted, *state]:
         if key not in state or key not in wanted or state[key].shape != wanted[key].shape:
             raise KdigError(
-                f"teacher {path} is no MobileNetV2 of torchvision at width 1 (first difference:"
-                f" {key}): give such a checkpoint, or leave it out to train one"
+                f"teacher {path} is no MobileNetV2, ResNet-18 or ResNet-50 of torchvision at width 1"
+                f" that fits images of {image_size} pixels (first difference: {key}): give such a"
+                " checkpoint, or leave it out to train one"
             )
     net.load_state_dict(state)
     return Teacher(net, mean, std, network=name)
+
+
+# blocks in each of torchvision's four layers
+_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
+
+
+def _as_ours(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    """The network that torchvision's weights are of, and the weights under the names of this package:
+    a ResNet's blocks are numbered through, and its head is the classifier.
+    """
+    if "fc.weight" not in state:
+        return "mobilenet_v2", dict(state)
+    network = "resnet50" if "layer1.0.conv3.weight" in state else "resnet18"
+    starts = [1, *itertools.accumulate(_BLOCKS[network], initial=1)][1:]
+    named = {}
+    for name, value in state.items():
+        place = re.match(r"layer(\d)\.(\d+)\.(.+)", name)
+        if place:
+            number = starts[int(place[1]) - 1] + int(place[2])
+            name = f"features.{number}.{place[3]}"
+        for theirs, ours in (("conv1.", "features.0.0."), ("bn1.", "features.0.1.")):
+            name = re.sub(rf"^{re.escape(theirs)}", ours, name)
+        named[re.sub(r"^fc\.", "classifier.0.", name)] = value
+    return network, named
 
 
 def write_example(folder: Path) -> None:
