@@ -38,8 +38,9 @@ def renewed(tmp_path_factory):
     shutil.copytree(ROOT / "docs", root / "docs")
     folder = root / "outputs" / "reference" / "lite"
     shutil.copytree(REFERENCE, folder)
-    drawing = "evidence/executed"  # the README's drawing comes from there
-    shutil.copytree(REFERENCE.parent / drawing, folder.parent / drawing)
+    # the README's drawing comes from there, and tables of the results page
+    for part in ("evidence/executed", "evidence/tables"):
+        shutil.copytree(REFERENCE.parent / part, folder.parent / part)
     outputs = Outputs(folder)
     decided = decide(claims(), outputs.all_facts())
     decided[["id", "verdict", "evidence"]].to_csv(folder / "tables" / "99_claims.csv", index=False)
