@@ -71,8 +71,10 @@ def test_kept_records_are_arms_of_the_profile(asked):
         settings = asked(name)
         teacher = teacher_of(settings)
         known |= {run.key for seed in range(10) for run in settings.arms(teacher, seed).values()}
-    settings = asked("12_conditions")
-    known |= {run.key for run in settings.runs(teacher_of(settings))}
+    conditions = asked("12_conditions")
+    for seed in conditions.seeds:
+        experiments = (conditions.surface, conditions.patience, conditions.noise)
+        known |= {run.key for arms in experiments for run in arms(teacher, seed).values()}
     plain = {run.weights for run in map(Workspace(KEPT).record, Workspace(KEPT).runs())}
     for run in Workspace(KEPT).runs():
         assert run.key in known or run.teacher in plain, f"{run} is no arm of a part"
