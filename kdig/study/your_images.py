@@ -180,17 +180,18 @@ def _as_ours(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
     if "fc.weight" not in state:
         return "mobilenet_v2", dict(state)
     network = "resnet50" if "layer1.0.conv3.weight" in state else "resnet18"
-    starts = [1, *itertools.accumulate(_BLOCKS[network], initial=1)][1:]
-    named = {}
-    for name, value in state.items():
-        place = re.match(r"layer(\d)\.(\d+)\.(.+)", name)
-        if place:
-            number = starts[int(place[1]) - 1] + int(place[2])
-            name = f"features.{number}.{place[3]}"
-        for theirs, ours in (("conv1.", "features.0.0."), ("bn1.", "features.0.1.")):
-            name = re.sub(rf"^{re.escape(theirs)}", ours, name)
-        named[re.sub(r"^fc\.", "classifier.0.", name)] = value
-    return network, named
+    starts = list(itertools.accumulate(_BLOCKS[network], initial=1))
+    parts = {"conv1": "features.0.0", "bn1": "features.0.1", "fc": "classifier.0"}
+    parts |= {
+        f"layer{layer}.{block}": f"features.{start + block}"
+        for layer, (start, end) in enumerate(itertools.pairwise(starts), 1)
+        for block in range(end - start)
+    }
+
+    def ours(name: str) -> str:
+        return re.sub(r"^(layer\d\.\d+|\w+)", lambda part: parts.get(part[0], part[0]), name)
+
+    return network, {ours(name): value for name, value in state.items()}
 
 
 def write_example(folder: Path) -> None:

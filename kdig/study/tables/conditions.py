@@ -218,7 +218,7 @@ def best_alpha(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_said(table: pd.DataFrame) -> str:
-    """Which alpha is highest at each share of wrong labels, and whether that moves for certain."""
+    """Which alpha is highest at each share of wrong labels, and which cannot be told from it."""
     listed = words.joined(
         f"{row.best_alpha:g} at {100 * row.noise:g} % wrong (not told from it: {row.not_told_from_it})"
         for row in table.itertuples()
