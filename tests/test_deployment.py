@@ -125,6 +125,7 @@ def settings(tmp_path_factory):
     few = {"engines": ["eager", "channels_last", "onnxruntime", "openvino", "int8"]}
     few |= {"timed_networks": ["mobilenet_v2", "s2", "s8"], "latency_batches": [1, 4], "windows": 3}
     few |= {"window_seconds": 0.01, "cold_repeats": 3, "calibration_images": 20}
+    few |= {"rivals": ["resnet8@0.5"], "epochs": 1, "train_images": 60}
     few |= {"test_images": 60, "attribution_images": 12, "patch": 4, "width": 0.25}
     yield settings_of("13_deployment", **few)
     patch.undo()
@@ -166,7 +167,8 @@ def test_title_compares_engine_and_network():
 
 def test_every_network_is_timed_and_times_are_kept(times, settings, timed, monkeypatch):
     first = times[times.batch == 1]
-    assert len(first) == 3 * (2 * 5 + 3)
+    # the pair on all engines, two others on three of them
+    assert len(first) == 3 * (2 * 5 + 2 * 3)
     assert set(times[times.batch == 4].network) == {"mobilenet_v2", "s2"}
     assert (times[["seconds", "cpu", "calls"]] >= 0).all().all()
     monkeypatch.setattr(deploy, "window", lambda *given: pytest.fail("it was measured already"))
@@ -306,6 +308,9 @@ def test_energy_is_said_or_that_it_cannot_be_measured():
         ({"engines": ["eager", "tpu"]}, "unknown engine 'tpu'"),
         ({"engines": ["eager", "int8"]}, "engines must hold 'onnxruntime'"),
         ({"timed_networks": ["s1", "s2"]}, "must hold mobilenet_v2 and s2"),
+        ({"rivals": ["resnet8@0"]}, "unknown network 'resnet8@0': choose one of"),
+        ({"rivals": ["resnet9"]}, "unknown network 'resnet9': choose one of"),
+        ({"rivals": ["s2@two"]}, "'@2' behind it doubles its channels"),
         ({"checkpoints": ["a.pt"]}, "they need dataset 'cifar10'"),
         ({"levels": []}, "nothing to export"),
     ],
@@ -318,16 +323,84 @@ def test_settings_that_fit_nothing_are_refused(given, said):
 def test_the_demo_exports_networks_that_05_compression_trains(tmp_path, monkeypatch):
     monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
     swept = {run.key for run in settings_of("05_compression").runs("abc")}
-    assert {run.key for run in settings_of("13_deployment").runs("abc")} <= swept
+    settings = settings_of("13_deployment")
+    assert {run.key for run in settings._exported("abc")} <= swept
+    assert {run.key for run in settings.runs("abc")} - swept == {
+        run.key for (name, _), run in settings._alike().items() if name != "s2"
+    }
 
 
-def test_the_evidence_trains_nothing_and_names_released_students(monkeypatch):
+def test_the_evidence_shares_its_students_with_part_b_and_names_released_ones(monkeypatch):
     settings = settings_of("13_deployment", "evidence")
-    assert settings.runs("abc") == []
+    part_b = settings_of("10_alpha_pairing", "evidence")
+    assert settings._exported("abc") == []
+    for seed in settings.rival_seeds:
+        assert settings._alike()["s2", seed].key == part_b.arms("abc", seed)["plain"].key
     names = [
         study._short(path.rpartition("/")[2].removesuffix(".pt")) for path in settings.checkpoints
     ]
-    assert names == ["KD IG 92.28", "Student 90.73"]
+    assert names[:2] == ["KD IG 92.28", "Student 90.73"]
+    assert len(set(names)) == 11
+
+
+def test_a_rival_differs_from_the_student_in_its_network_alone(settings):
+    runs = settings._alike()
+    student, rival = (runs[name, 0].model_dump() for name in ("s2", "resnet8@0.5"))
+    assert {k for k in student if student[k] != rival[k]} == {"network", "width"}
+    assert (rival["network"], rival["width"]) == ("resnet8", 0.5 * settings.width)
+    assert not runs["s2", 0].alpha
+
+
+def test_rivals_are_trained_timed_and_tried_like_the_student(settings, times):
+    alike = settings.alike()
+    assert alike[["arm", "block"]].to_numpy().tolist() == [
+        ["s2", 0], ["s2", 1], ["resnet8@0.5", 0], ["resnet8@0.5", 1],
+    ]  # fmt: skip
+    table, facts = tables.rivals(times, alike, settings.sizes())
+    assert table.network.tolist() == ["s2", "resnet8@0.5"]
+    assert len(facts) == 2
+    tried = settings.tried(alike, settings.ways)
+    assert set(tried.engine) == {"onnxruntime", "int8"}
+    for row in tried[tried.engine == "onnxruntime"].itertuples():
+        assert 100 * row.right / row.images == pytest.approx(row.accuracy, abs=100 / row.images)
+    front = tables.pareto(times, tried, cifar10=False)
+    assert set(front.network) == {"s2", "resnet8@0.5"}
+
+
+def alike_of(**accuracies):
+    rows = [
+        {"arm": arm, "block": block, "accuracy": value}
+        for arm, values in accuracies.items()
+        for block, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_a_rival_is_better_when_it_is_faster_and_more_accurate():
+    times = made_times(s2__onnxruntime=0.004, good__onnxruntime=0.002, slow__onnxruntime=0.008,
+                       worse__onnxruntime=0.001)  # fmt: skip
+    times["cpu"] *= 1 + 0.001 * np.random.default_rng(0).standard_normal(len(times))
+    alike = alike_of(
+        s2=[70.0, 70.5, 70.2],
+        good=[75.0, 75.4, 75.1],
+        slow=[75.0, 75.4, 75.1],
+        worse=[60.0, 60, 60],
+    )
+    names = ["s2", "good", "slow", "worse"]
+    sizes = pd.DataFrame({"network": names, "parameters": 1000, "mmacs": 8.0})
+    table, facts = tables.rivals(times, alike, sizes)
+    by = table.set_index("network")
+    assert by.better[["good", "slow", "worse"]].tolist() == [True, False, False]
+    assert by.times_as_fast.good == pytest.approx(2, rel=0.01)
+    assert by.difference.good == pytest.approx(4.93, abs=0.01)
+    assert by.mmacs_per_ms.round().tolist() == [2, 4, 1, 8]
+    assert {fact["fact"] for fact in facts} >= {"deploy_rival_good_difference"}
+    said = tables.said_rivals(table)
+    assert "good answers 2.00 times as fast" in said
+    assert said.endswith("2 of 3 rivals are not better in both.")
+    assert tables.said_rivals(table[table.network != "good"]).endswith(
+        "2 of 2 rivals are not better in both."
+    )
 
 
 def test_calibration_images_are_training_images(settings):

@@ -86,7 +86,7 @@ TAKEN_UP: dict[str, tuple] = {
     # what is explained in one notebook is also laid over images in another
     "attributions": (["integrated_gradients"], ["integrated_gradients", "saliency"]),
     # tests/test_deployment.py
-    "timed_networks": (["mobilenet_v2", "s2"], []), "engines": (["eager", "onnxruntime", "int8"], []),
+    "timed_networks": (["mobilenet_v2", "s2"], []), "rivals": (["resnet8"], ["resnet8@2"]), "rival_seeds": ([0, 1], [1, 2]), "engines": (["eager", "onnxruntime", "int8"], []),
     "windows": (4, 3), "window_seconds": (0.1, 0.2), "calibration_images": (20, 30), "attribution_images": (20, 30), "patch": (1, 2),
     "teacher_images": ("none", "cifar10"), "licence": ("mine", "yours"),  # tests/test_compress.py
 }  # fmt: skip
@@ -100,7 +100,7 @@ FREE = {
     "subset_root", "checkpoints", "yardsticks", "teacher", "blocks", "pairings", "pairing_methods", "overlays", "strong_methods",
     "jpeg_qualities", "noise_sds", "blur_sigmas", "contrast_factors", "robustness_images",
     "networks", "hard_weights", "attributions", "explained_images", "parts", "cells", "fly_steps",
-    "gradients", "reference_steps", "fitted_images", "blends", "pairs", "noise_shares", "noise_alphas",
+    "gradients", "reference_steps", "fitted_images", "blends", "pairs", "noise_shares", "noise_alphas", "rivals", "rival_seeds",
 }  # fmt: skip
 # (notebook, parameter) that the notebook accepts and that changes nothing in it
 IDLE = {
@@ -108,7 +108,7 @@ IDLE = {
     ("02_teacher_and_signals", "pairing"): "it shows every pairing",
     ("02_teacher_and_signals", "maps_pairing"): "it shows every pairing",
     ("05_compression", "network"): "its networks are those of `levels`",
-    ("13_deployment", "network"): "its networks are those of `levels`",
+    ("13_deployment", "network"): "its networks are those of `levels` and `rivals`",
 }
 OF_MAPS = ("attribution", "steps", "baseline", "rule", "output")
 OVERLAID = ("maps_pairing", "overlay", "blend", "probability")

@@ -87,7 +87,7 @@ def pareto(table: pd.DataFrame) -> Figure:
     _name(axis, table)
     axis.set(xscale="log", xlabel="processor time of one image (ms), median of the windows")
     axis.set_ylabel("test accuracy (%)")
-    axis.legend(frameon=False, fontsize="small", loc="lower right")
+    axis.legend(frameon=False, fontsize="small")
     plain_ticks(axis.xaxis)
     return figure
 

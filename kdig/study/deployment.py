@@ -7,6 +7,7 @@ engines, so that another machine measures anew.
 import functools
 import hashlib
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Annotated, ClassVar, Self
@@ -20,7 +21,7 @@ from kdig.core.artefacts import Label, Runner, logits_of, quantise
 from kdig.core.data import Split, stratified
 from kdig.core.environment import kernels
 from kdig.core.export import export
-from kdig.core.networks import build, count_parameters, of_level
+from kdig.core.networks import NETWORKS, build, count_parameters, of_level
 from kdig.core.run import Run
 from kdig.core.train import NOT_NORMALISED
 from kdig.measure import deploy
@@ -39,6 +40,10 @@ SOME = ("eager", "onnxruntime", "int8")
 NOT_COLD = ("compiled", "channels_last")
 # artefacts whose accuracy is asked beside those of the engines
 ALWAYS = ("onnxruntime", "int8", "int8_per_tensor")
+# how rivals are run, beside torch
+ALIKE = ("onnxruntime", "int8", "openvino_int8")
+# a network's name, and what may follow: by what its channels are multiplied
+SHAPE = re.compile(r"(\w+)(@(0\.\d*[1-9]\d*|[1-9]\d*(\.\d+)?))?")
 LICENCE = (
     "Weights trained by kdig (MIT) on images whose licence is their own; see the data fingerprint."
 )
@@ -49,6 +54,8 @@ class Deployment(WithReleased):
 
     `levels`, `methods` and `seeds` are networks of `05_compression` that are exported; `checkpoints`
     are released students, tried on CIFAR-10. Times are those of networks of this profile's shape.
+    `rivals` are trained and timed like the paper's student, for each of `rival_seeds`. A name like
+    `resnet8@2` asks for twice the channels.
     """
 
     needs_weights: ClassVar[bool] = True
@@ -57,6 +64,8 @@ class Deployment(WithReleased):
     methods: Free[list[str]] = Field(min_length=1)
     seeds: Free[list[int]] = Field(min_length=1)
     timed_networks: Free[list[str]] = Field(min_length=2)
+    rivals: Free[list[str]] = Field(min_length=1)
+    rival_seeds: Free[list[int]] = Field(min_length=2)
     engines: Free[list[str]] = Field(min_length=2)
     windows: Free[int] = Field(ge=3)
     window_seconds: Free[float] = Field(gt=0)
@@ -75,6 +84,13 @@ class Deployment(WithReleased):
             name for name in ("eager", "onnxruntime", "int8") if name not in self.engines
         ]:
             raise ValueError(f"engines must hold {lacking[0]!r}, to which others are compared")
+        for name in (*self.timed_networks, *self.rivals):
+            found = SHAPE.fullmatch(name)
+            if found is None or found[1] not in NETWORKS:
+                raise ValueError(
+                    f"unknown network {name!r}: choose one of {', '.join(NETWORKS)}; '@2' behind"
+                    " it doubles its channels"
+                )
         if not set(PAIR) <= set(self.timed_networks):
             raise ValueError(f"timed_networks must hold {' and '.join(PAIR)}")
         if not self.levels and not self.checkpoints:
@@ -82,13 +98,25 @@ class Deployment(WithReleased):
         return self
 
     def runs(self, teacher: str) -> list[Run]:
-        """Every method at every level for every seed, as `05_compression` makes them."""
+        """Every method at every level for every seed, as `05_compression` makes them, and rivals."""
+        return [*self._exported(teacher), *self._alike().values()]
+
+    def _exported(self, teacher: str) -> list[Run]:
         return [
             self.student_run(method, seed, teacher, network=of_level(level))
             for level in self.levels
             for seed in self.seeds
             for method in self.methods
         ]
+
+    def _alike(self) -> dict[tuple[str, int], Run]:
+        """(network, seed) -> run on labels alone, so that no teacher decides it."""
+        return {
+            (name, seed): self.student_run("student", seed, "", network=network, width=width)
+            for name in (PAIR[1], *self.rivals)
+            for network, width in [self.shape(name)]
+            for seed in self.rival_seeds
+        }
 
     def trained(self) -> pd.DataFrame:
         """The networks whose files are tried: `name`, `network`, `level`, `method` and `weights`.
@@ -99,7 +127,7 @@ class Deployment(WithReleased):
         if self.levels:
             teacher = self.teacher()
             rows.append(_row("teacher", self.teacher_network, teacher.weights, "teacher"))
-            for result in self.execute(self.runs(teacher.weights)):
+            for result in self.execute(self._exported(teacher.weights)):
                 run = result.run
                 named = f"{run.network}, {run.method}, seed {run.seed}"
                 rows.append(_row(named, run.network, result.weights, run.method))
@@ -110,20 +138,42 @@ class Deployment(WithReleased):
             weights = self.workspace.keep(net, *NOT_NORMALISED, PAIR[1])
             yield _short(name), PAIR[1], weights, "released"
 
+    def alike(self) -> pd.DataFrame:
+        """The paper's student and its rivals, trained alike and on labels alone: a row for each
+        `network` and seed (`block`), with `name`, `method`, `weights` and test `accuracy`.
+        """
+        runs = self._alike()
+        rows = [
+            _row(f"{name}, seed {seed}", name, result.weights, "student")
+            | {"block": seed, "arm": name, "accuracy": result.last.test_accuracy}
+            for (name, seed), result in zip(runs, self.execute(runs.values()))
+        ]
+        return pd.DataFrame(rows)
+
+    def shape(self, name: str) -> tuple[str, float]:
+        """A network's name and width: `resnet8@2` is ResNet-8 at twice the profile's width."""
+        network, _, factor = name.partition("@")
+        return network, self.width * float(factor or 1)
+
+    @property
+    def shapes(self) -> dict[str, tuple[str, float]]:
+        """What is timed: name -> network and width."""
+        return {name: self.shape(name) for name in (*self.timed_networks, *self.rivals)}
+
     def timed(self) -> dict[str, str]:
         """Network -> hash of weights that nobody has trained, which decide no time."""
         found = {}
-        for name in self.timed_networks:
+        for name, (network, width) in self.shapes.items():
             with torch.random.fork_rng():
                 torch.manual_seed(2**31)
-                net = build(name, len(self.data().classes), self.width).eval()
-            found[name] = self.workspace.keep(net, *NOT_NORMALISED, name, self.width)
+                net = build(network, len(self.data().classes), width).eval()
+            found[name] = self.workspace.keep(net, *NOT_NORMALISED, network, width)
         return found
 
     def sizes(self) -> pd.DataFrame:
         """`network`, `parameters` and million multiply-accumulates (`mmacs`) of those timed."""
         classes = len(self.data().classes)
-        nets = {name: build(name, classes, self.width) for name in self.timed_networks}
+        nets = {n: build(network, classes, width) for n, (network, width) in self.shapes.items()}
         rows = [
             (n, count_parameters(net), macs(net, self.image_size) / 1e6) for n, net in nets.items()
         ]
@@ -178,7 +228,13 @@ class Deployment(WithReleased):
         pairs = [(n, e) for n in PAIR for e in self.engines]
         if batch == self.latency_batches[0]:
             pairs += [(n, e) for n in networks if n not in PAIR for e in SOME]
+            pairs += [(n, e) for n in self.rivals for e in self.ways if e not in SOME]
         return pairs
+
+    @property
+    def ways(self) -> list[str]:
+        """How rivals are run, of this profile's engines."""
+        return [engine for engine in ALIKE if engine in self.engines]
 
     def _calls(
         self, networks: Mapping[str, str], batch: int, started: dict[tuple[str, str], Runner]
@@ -247,18 +303,21 @@ class Deployment(WithReleased):
             rows.append({"network": network, "engine": engine, "mj": 1000 * (joules or 0)})
         return pd.DataFrame(rows, columns=["network", "engine", "mj"])
 
-    def tried(self, networks: pd.DataFrame) -> pd.DataFrame:
+    def tried(self, networks: pd.DataFrame, engines: Iterable[str] | None = None) -> pd.DataFrame:
         """Every artefact on all test images by one code: `right` answers of so many `images`, those
         that it or torch alone has right, the share of equal answers, the largest difference of a
-        logit, and the `kib` of its file.
+        logit, and the `kib` of its file. `engines`: other ones than the profile's.
         """
+        asked = dict.fromkeys(engines or [*self.engines, *ALWAYS])
         rows = []
         for network in networks.to_dict("records"):
-            for engine, values in self._tried(str(network["weights"])):
+            for engine, values in self._tried(str(network["weights"]), asked):
                 rows.append({**network, "engine": engine, **values})
         return pd.DataFrame(rows)
 
-    def _tried(self, weights: str) -> Iterator[tuple[str, dict[str, float]]]:
+    def _tried(
+        self, weights: str, engines: Iterable[str]
+    ) -> Iterator[tuple[str, dict[str, float]]]:
         files, test = self.files(weights), stratified(self.data().test, self.test_images)
         images, labels = test.images.numpy(), test.labels.numpy()
 
@@ -266,7 +325,7 @@ class Deployment(WithReleased):
         def logits(engine: str) -> np.ndarray:
             return logits_of(start(engine, files, self.latency_threads), images)
 
-        for engine in dict.fromkeys([*self.engines, *ALWAYS]):
+        for engine in engines:
             if engine in NOT_COLD:
                 continue
             stamp = self.stamp(test.fingerprint, self.image_size, self.calibration_images)

@@ -12,6 +12,7 @@ from kdig.measure.engines import ENGINES
 from kdig.paper import published
 from kdig.study.outputs import Facts
 from kdig.study.tables.compression import printed_s15
+from kdig.study.tables.evidence import Contrast, contrasts, difference
 from kdig.study.tables.shared import Shown, paper_teacher
 
 TEACHER, STUDENT = "mobilenet_v2", "s2"
@@ -81,8 +82,7 @@ def split(times: pd.DataFrame, cold: pd.DataFrame) -> Shown:
     as factors whose product it is; and two of them on another engine.
 
     One image, in processor time. Warm times are compared window by window, and the cold start by
-    Welch's interval;
-    each is a ratio of geometric means with a 95 % interval.
+    Welch's interval; each is a ratio of geometric means with a 95 % interval.
     """
 
     def warm(network: str, engine: str) -> list[float]:
@@ -170,8 +170,8 @@ def alike(explained: pd.DataFrame) -> Shown:
 
 
 def pareto(times: pd.DataFrame, tried: pd.DataFrame, cifar10: bool) -> pd.DataFrame:
-    """Accuracy against the measured processor time of one image: a row for each network and way of running
-    that has both, and whether it lies on the front.
+    """Accuracy against the measured processor time of one image: a row for each network and way of
+    running that has both, and whether it lies on the front.
 
     `source` says where an accuracy is from: `run here` (the mean of the networks of this shape that
     are tried here), `released` (the highest of them, as printed ones are), or `printed`: Table
@@ -207,7 +207,8 @@ def _accuracy(
         return float(known[known.network == "ResNet-8"].accuracy.max()), "printed"
     if network == TEACHER:
         return paper_teacher(), "printed"
-    return _s15(LEVEL_OF[network]), "printed"
+    level = LEVEL_OF.get(network)
+    return (_s15(level), "printed") if level else None
 
 
 def _s15(level: int) -> float:
@@ -215,6 +216,62 @@ def _s15(level: int) -> float:
     table = printed_s15()
     row = table[(table.factor.round(2) == round(float(factor), 2)) & (table.method == "kd_ig")]
     return float(row.accuracy.iloc[0])
+
+
+def rivals(times: pd.DataFrame, alike: pd.DataFrame, sizes: pd.DataFrame) -> Shown:
+    """The student's rivals beside it: parameters, million multiply-accumulates, milliseconds of an
+    answer with ONNX Runtime (float32), and how many of the former in one of the latter.
+
+    `times_as_fast` is the student's time over the rival's with its interval over windows;
+    `difference` the rival's accuracy less the student's, in points, from accuracy ~ block + arm.
+    `better`: both intervals lie on the rival's side.
+    """
+    names = list(dict.fromkeys(alike.arm))
+    asked = [Contrast(name, difference([name], [STUDENT])) for name in names if name != STUDENT]
+    apart = contrasts(alike, asked)[0].set_index("contrast")
+    rows: list[dict[str, object]] = []
+    for name in names:
+        ours = _by_window(times, name, "onnxruntime", 1)
+        row = {"network": name, "ms": 1000 * float(np.median(ours))}
+        row |= {"accuracy": alike[alike.arm == name].accuracy.mean()}
+        if name in apart.index:
+            ratio = deploy.log_ratio(
+                _by_window(times, STUDENT, "onnxruntime", 1), ours, paired=True
+            )
+            one = apart.loc[name]
+            row |= {"times_as_fast": ratio["ratio"], "low_fast": ratio["low"]}
+            row |= {"high_fast": ratio["high"], "difference": one["value"]}
+            row |= {"low": one.low, "high": one.high}
+            row |= {"better": bool(ratio["low"] > 1 and one.low > 0)}
+        rows.append(row)
+    table = sizes[["network", "parameters", "mmacs"]].merge(pd.DataFrame(rows), on="network")
+    table.insert(4, "mmacs_per_ms", table.mmacs / table.ms)
+    return table, _facts_of_rivals(table.dropna(), times.window.nunique(), alike.block.nunique())
+
+
+def _facts_of_rivals(table: pd.DataFrame, windows: int, blocks: int) -> Facts:
+    facts: Facts = []
+    for row in table.itertuples():
+        name = f"deploy_rival_{row.network}"
+        fast = {"value": row.times_as_fast, "low": row.low_fast, "high": row.high_fast}
+        right = {"value": row.difference, "low": row.low, "high": row.high}
+        facts.append({"fact": f"{name}_times_as_fast", **fast, "n": windows})
+        facts.append({"fact": f"{name}_difference", **right, "n": blocks})
+    return facts
+
+
+def said_rivals(table: pd.DataFrame) -> str:
+    """Which rivals are faster and more accurate than the student, or that none is."""
+    found = table[table.better.eq(True)].sort_values("ms")
+    told = [
+        f"{r.network} answers {r.times_as_fast:.2f} times as fast ({r.low_fast:.2f} to"
+        f" {r.high_fast:.2f}) and is {r.difference:.1f} points more accurate ({r.low:.1f} to"
+        f" {r.high:.1f})"
+        for r in found.itertuples()
+    ]
+    beside = f"Trained alike and beside the student ({STUDENT}, 4.12 times smaller),"
+    rest = f"{len(table) - 1 - len(found)} of {len(table) - 1} rivals are not better in both"
+    return f"{beside} {'; '.join([*told, rest])}."
 
 
 def prices(table: pd.DataFrame) -> pd.DataFrame:
