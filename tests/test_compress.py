@@ -85,6 +85,7 @@ def used(folder: Path, image: Path, name: str) -> str:
         cwd=folder, capture_output=True, encoding="utf-8",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert not done.stderr, "nobody is told of things that they cannot change"
     return done.stdout.strip()
 
 
