@@ -12,10 +12,8 @@ from typing import Annotated, Any, Self
 import pandas as pd
 from pydantic import Field, model_validator
 
-from kdig.core.environment import cores
 from kdig.core.networks import NETWORKS
-from kdig.core.run import Run, Scoring
-from kdig.core.runs import execute
+from kdig.core.run import Run
 from kdig.core.store import Result
 from kdig.study.experiments import Students
 from kdig.study.settings import Free
@@ -145,9 +143,10 @@ class Conditions(Students):
         """Every arm of every pair, whose teacher is trained where it is not stored."""
         arms: dict[Any, Run] = {}
         for pair in self.pairs:
-            arms |= self.paired(
-                pair, self._known_teacher(pair) or self._trained_teacher(pair), seed
-            )
+            teacher_of = self._known_teacher(pair)
+            if teacher_of is None:
+                teacher_of = self.trained_teacher(self._teacher_of(pair)).weights
+            arms |= self.paired(pair, teacher_of, seed)
         return arms
 
     def _teacher_of(self, pair: str) -> Run:
@@ -161,16 +160,6 @@ class Conditions(Students):
             return self.known_teacher()
         record = self.stored(self._teacher_of(pair))
         return record.weights if record else None
-
-    def _trained_teacher(self, pair: str) -> str:
-        (result,) = execute(
-            [self._teacher_of(pair)],
-            self.workspace,
-            threads=cores(),
-            scoring=Scoring(images=self.test_images),
-            weights=self.needs_weights,
-        )
-        return result.weights
 
     def tried(
         self, experiment: Callable[[str, int], Arms], teacher: str, *factors: str

@@ -188,14 +188,18 @@ class Experiment(Settings):
         It is scored after every epoch, whichever notebook comes first. A teacher that is given is
         not trained, only scored.
         """
-        scoring = Scoring(images=self.test_images)
         if self.given.teacher is not None:
+            scoring = Scoring(images=self.test_images)
             return given_result(self.given.teacher, self.workspace, self.data(), scoring)
+        return self.trained_teacher(self.teacher_run())
+
+    def trained_teacher(self, run: Run) -> Result:
+        """The result of a run that teaches, with all CPU cores where it is not stored."""
         (result,) = execute(
-            [self.teacher_run()],
+            [run],
             self.workspace,
             threads=cores(),
-            scoring=scoring,
+            scoring=Scoring(images=self.test_images),
             weights=self.needs_weights,
         )
         return result
