@@ -88,7 +88,7 @@ def test_a_notebook_without_a_section_names_the_profiles_that_run_it():
     ):
         settings_of("10_factorial", "paper")
     with pytest.raises(KdigError, match="no notebook '10_factorial' in profile lite"):
-        reproduce.reproduce("lite", None, "10_factorial")
+        reproduce.reproduce("lite", None, ["10_factorial"])
 
 
 def test_paper_profile_is_the_papers():
@@ -234,6 +234,7 @@ def test_commands_are_plain_papermill(tmp_path, monkeypatch):
     [
         (["--profile", "nosuch"], "params/ has demo, evidence, lite, paper"),
         (["--only", "05_x"], "choose one of 00_"),
+        (["--only", "04_ablation", "05_x"], "no notebook '05_x' in profile demo"),
     ],
 )
 def test_runner_refuses_what_it_does_not_know(arguments, said, capsys):
@@ -241,6 +242,17 @@ def test_runner_refuses_what_it_does_not_know(arguments, said, capsys):
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["--only", "00_primer", "04_ablation"], ["--only", "00_primer", "--only", "04_ablation"]],
+)
+def test_several_notebooks_are_asked_for_at_once(given, monkeypatch):
+    asked = []
+    monkeypatch.setattr(reproduce, "reproduce", lambda profile, root, only: asked.append(only))
+    assert main(given) == 0
+    assert asked == [["00_primer", "04_ablation"]]
 
 
 def test_bad_parameter_stops_papermill_with_one_line_and_no_result(tmp_path):

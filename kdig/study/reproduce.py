@@ -55,26 +55,28 @@ def main(arguments: list[str] | None = None) -> int:
             " folder"
         ),
     )
-    parser.add_argument("--only", help="one notebook, such as 04_ablation")
+    parser.add_argument(
+        "--only", nargs="+", action="extend", default=[], help="notebooks, such as 04_ablation"
+    )
     options = parser.parse_args(arguments)
     # kill stops the notebook, too, as Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     return exit_code(lambda: reproduce(options.profile, options.root, options.only))
 
 
-def reproduce(profile: str, root: str | None, only: str | None) -> None:
-    """Run the notebooks of `profile` in order, `only` one and the claims if it is given, then write
-    the report.
+def reproduce(profile: str, root: str | None, only: Sequence[str] = ()) -> None:
+    """Run the notebooks of `profile` in order, `only` some and the claims if they are given, then
+    write the report.
 
     Raises `KdigError` for an unknown profile or notebook, and when a notebook fails.
     """
     of_profile = notebooks_of(profile)
     names = [path.stem for path in of_profile]
-    if only and only not in names:
+    if unknown := [name for name in only if name not in names]:
         raise KdigError(
-            f"no notebook {only!r} in profile {profile}: choose one of {', '.join(names)}"
+            f"no notebook {unknown[0]!r} in profile {profile}: choose one of {', '.join(names)}"
         )
-    chosen = [path for path in of_profile if only is None or path.stem in (only, "99_claims")]
+    chosen = [path for path in of_profile if not only or path.stem in {*only, "99_claims"}]
     outputs = outputs_of(profile)
     todo = [path.stem for path in chosen if plan(path, profile, root, outputs).why]
     if todo:
