@@ -390,17 +390,16 @@ def test_a_rival_is_better_when_it_is_faster_and_more_accurate():
     sizes = pd.DataFrame({"network": names, "parameters": 1000, "mmacs": 8.0})
     table, facts = tables.rivals(times, alike, sizes)
     by = table.set_index("network")
-    assert by.better[["good", "slow", "worse"]].tolist() == [True, False, False]
+    assert by.better[["good", "slow", "worse"]].tolist() == ["yes", "no", "no"]
     assert by.times_as_fast.good == pytest.approx(2, rel=0.01)
     assert by.difference.good == pytest.approx(4.93, abs=0.01)
     assert by.mmacs_per_ms.round().tolist() == [2, 4, 1, 8]
     assert {fact["fact"] for fact in facts} >= {"deploy_rival_good_difference"}
     said = tables.said_rivals(table)
-    assert "good answers 2.00 times as fast" in said
-    assert said.endswith("2 of 3 rivals are not better in both.")
-    assert tables.said_rivals(table[table.network != "good"]).endswith(
-        "2 of 2 rivals are not better in both."
-    )
+    assert said.startswith("Trained alike, 1 of 3 rivals is better than the student (s2) in time")
+    assert "accuracy: good answers 2.00 times as fast" in said
+    none = tables.said_rivals(table[table.network != "good"])
+    assert none.endswith("0 of 2 rivals are better than the student (s2) in time and in accuracy.")
 
 
 def test_calibration_images_are_training_images(settings):

@@ -18,6 +18,9 @@ from kdig.study.tables.shared import Shown, paper_teacher
 TEACHER, STUDENT = "mobilenet_v2", "s2"
 # the abstract: 140 ms and 13 ms
 PRINTED = 140 / 13
+# what is said of a rival, in two parts
+OF_TIME = ["parameters", "mmacs", "ms", "mmacs_per_ms", "times_as_fast", "low_fast", "high_fast"]
+OF_ACCURACY = ["accuracy", "difference", "low", "high", "better"]
 # the ways of running that are set against accuracy
 WAYS = ("eager", "onnxruntime", "int8", "openvino_int8")
 
@@ -224,7 +227,7 @@ def rivals(times: pd.DataFrame, alike: pd.DataFrame, sizes: pd.DataFrame) -> Sho
 
     `times_as_fast` is the student's time over the rival's with its interval over windows;
     `difference` the rival's accuracy less the student's, in points, from accuracy ~ block + arm.
-    `better`: both intervals lie on the rival's side.
+    `better`: whether both intervals lie on the rival's side.
     """
     names = list(dict.fromkeys(alike.arm))
     asked = [Contrast(name, difference([name], [STUDENT])) for name in names if name != STUDENT]
@@ -242,7 +245,7 @@ def rivals(times: pd.DataFrame, alike: pd.DataFrame, sizes: pd.DataFrame) -> Sho
             row |= {"times_as_fast": ratio["ratio"], "low_fast": ratio["low"]}
             row |= {"high_fast": ratio["high"], "difference": one["value"]}
             row |= {"low": one.low, "high": one.high}
-            row |= {"better": bool(ratio["low"] > 1 and one.low > 0)}
+            row |= {"better": "yes" if ratio["low"] > 1 and one.low > 0 else "no"}
         rows.append(row)
     table = sizes[["network", "parameters", "mmacs"]].merge(pd.DataFrame(rows), on="network")
     table.insert(4, "mmacs_per_ms", table.mmacs / table.ms)
@@ -262,16 +265,16 @@ def _facts_of_rivals(table: pd.DataFrame, windows: int, blocks: int) -> Facts:
 
 def said_rivals(table: pd.DataFrame) -> str:
     """Which rivals are faster and more accurate than the student, or that none is."""
-    found = table[table.better.eq(True)].sort_values("ms")
+    found = table[table.better == "yes"].sort_values("ms")
     told = [
         f"{r.network} answers {r.times_as_fast:.2f} times as fast ({r.low_fast:.2f} to"
         f" {r.high_fast:.2f}) and is {r.difference:.1f} points more accurate ({r.low:.1f} to"
         f" {r.high:.1f})"
         for r in found.itertuples()
     ]
-    beside = f"Trained alike and beside the student ({STUDENT}, 4.12 times smaller),"
-    rest = f"{len(table) - 1 - len(found)} of {len(table) - 1} rivals are not better in both"
-    return f"{beside} {'; '.join([*told, rest])}."
+    count = f"{len(found)} of {len(table) - 1} rivals {'is' if len(found) == 1 else 'are'} better"
+    said = f"Trained alike, {count} than the student ({STUDENT}) in time and in accuracy"
+    return f"{said}: {'; '.join(told)}." if told else f"{said}."
 
 
 def prices(table: pd.DataFrame) -> pd.DataFrame:
