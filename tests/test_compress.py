@@ -5,19 +5,22 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from helpers import settings_of
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.models import mobilenet_v2 as torchvisions
 from torchvision.models import resnet18, resnet50
 
 from kdig import KdigError
 from kdig.core.data import load_dataset
+from kdig.core.images import decode
 from kdig.core.networks import NETWORKS, build, count_parameters, for_size
+from kdig.measure import stats
 from kdig.study import compress, your_images
 from kdig.study.settings import outputs_of
 
@@ -64,7 +67,10 @@ def test_folder_becomes_files_that_need_neither_torch_nor_this_package(tmp_path,
     assert card["licence"] == "mine"
     assert card["test_images"] == 7
     assert {row["file"] for row in card["files"]} == {"small.onnx", "small-int8.onnx"}
+    assert sum(images for _, images in card["by_class"].values()) == 7
+    assert card["seed"] == 0
     listed = pd.read_csv(out.parent / card["calibration"])
+    assert listed.file.str.match(f"({'|'.join(CLASSES)})/").all()
     assert len(listed) == 10
     train = load_dataset("folder", images, 16).train
     assert set(listed.id) <= set(train.ids)
@@ -74,11 +80,52 @@ def test_folder_becomes_files_that_need_neither_torch_nor_this_package(tmp_path,
     assert "0 networks to train" in capsys.readouterr().out, "what is finished is kept"
 
 
+def test_classes_that_are_least_often_right_are_named():
+    table = stats.accuracy_by_class(
+        np.array([0] * 12 + [1, 2]), np.array([0] * 14), ["a", "b", "c"]
+    )
+    said = your_images.said_classes(table)
+    assert said == (
+        "Least often right, by class: b (0 of 1), c (0 of 1) test images. 2 of 3 classes have fewer"
+        " than 10 test images: little is known of them."
+    )
+    assert your_images.said_classes(table.iloc[[0, 3]]).endswith("a (12 of 12) test images.")
+
+
+def test_size_and_accuracy_are_compared_with_the_teachers():
+    rows = {"parameters": [400, 100], "mmacs": [10.0, 4.0], "accuracy": [90.0, 85.0]}
+    said = your_images.said_beside(pd.DataFrame({"role": ["teacher", "student"], **rows}))
+    assert "4.0 times fewer parameters" in said
+    assert "2.5 times fewer multiply-accumulates. 85.0 %" in said
+
+
+def test_example_alone_has_the_examples_licence(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
+    of = [settings_of("14_your_images", **given).stated_licence
+          for given in ({}, {"root": "mine"}, {"root": "mine", "licence": "CC0"})]  # fmt: skip
+    assert of == [your_images.EXAMPLES_LICENCE, your_images.NO_LICENCE, "CC0"]
+
+
+@pytest.mark.parametrize("alpha", [0, 128, 255])
+def test_script_shows_the_network_what_it_was_trained_on(alpha, tmp_path):
+    """A transparent image lies over white, and the middle of an oblong one is cut out."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 24, 4), np.uint8)
+    pixels[..., 3] = alpha
+    Image.fromarray(pixels).save(tmp_path / "one.png")
+    script = your_images.SCRIPT.format(file="none.onnx")
+    lines = script.partition("map\n")[2].partition("pixels")[0]
+    names = {"Image": Image, "ImageOps": ImageOps, "said": {"size": "16"}}
+    names["sys"] = SimpleNamespace(argv=["use.py", str(tmp_path / "one.png")])
+    exec(lines, names)
+    theirs = decode([tmp_path / "one.png"], 16)[0].permute(1, 2, 0).numpy()
+    assert (np.asarray(names["image"]) == theirs).all()
+
+
 def used(folder: Path, image: Path, name: str) -> str:
     """What the README's script prints, where torch and kdig cannot be imported."""
     text = (folder / "README.md").read_text(encoding="utf-8")
     script = text.split("```python\n")[1].split("```")[0].replace("small.onnx", name)
-    assert len(script.splitlines()) <= 12
+    assert len(script.splitlines()) <= 17
     blocked = "import sys; sys.modules.update(torch=None, kdig=None, torchvision=None)\n"
     done = subprocess.run(
         [sys.executable, "-I", "-X", "utf8", "-c", blocked + script, str(image)],
@@ -237,13 +284,13 @@ def test_the_simplest_is_taken_unless_another_is_clearly_better():
         frame(student=(60, 61, 59), kd=(70, 71, 69.5), kd_ig=(70, 70, 71))
     )
     assert better.method == "kd"
-    assert "KD is better than Student here (+10.2 points" in better.why
+    assert "KD is better than the student without a teacher here (+10.2 points" in better.why
     assert "KD & IG is not distinguishable from KD here" in better.why
     assert better.why.endswith("Take KD.")
     same = your_images.recommend(frame(student=(60, 61, 59), kd=(59, 63, 60)))
     assert same.method == "student"
     worse = your_images.recommend(frame(student=(60, 61, 59), kd=(50, 51.5, 49)))
-    assert "KD is worse than Student here" in worse.why
+    assert "KD is worse than the student without a teacher here" in worse.why
     all_three = frame(student=(60, 61, 59), kd=(70, 71, 69.5), kd_ig=(80, 81, 79.9))
     assert your_images.recommend(all_three).method == "kd_ig"
 

@@ -18,6 +18,7 @@ from kdig.study.your_images import (
     deliver,
     recommend,
     require_own_folder,
+    said_classes,
     scored,
     warning,
 )
@@ -87,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--no-flip", action="store_true", help="a mirrored image is of another class (digits, text)"
     )
-    add("--licence", default="not stated; ask whoever trained it", help="note in the files")
+    add("--licence", help="note in the files (default: not stated)")
     add("--workers", type=int, default=cores(), help="trainings at once")
     return parser
 
@@ -149,6 +150,7 @@ def compress(options: argparse.Namespace) -> None:
     taken = next(r for r in results if r.run.method == choice.method)
     delivered = deliver(settings, taken, choice, out)
     print(delivered.table.round(3).to_string(index=False))
+    print(said_classes(delivered.classes))
     print(f"written: {out.parent / 'README.md'} says how to use {out.name}")
 
 

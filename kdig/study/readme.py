@@ -127,8 +127,41 @@ def losses() -> str:
     lines = [_line(heads), _line(["---"] * len(heads))]
     for (trained, against), part in table.groupby(["trained", "against"], sort=False):
         rows = part.set_index("kind")
-        cells = [_gap(rows.loc[kind]) for kind in DAMAGES]
+        cells = [_difference(rows.loc[kind], "low_all", "high_all") for kind in DAMAGES]
         lines.append(_line([_images(trained), LABELS[str(against)], *cells]))
+    return "\n".join(lines)
+
+
+def conditions() -> str:
+    """The questions of `12_conditions` on CIFAR-10: differences of accuracy in points."""
+    lines = [_line(["question", "difference", "word"]), _line(["---"] * 3)]
+    for _, row in _evidence("12_questions").iterrows():
+        lines.append(_line([row.contrast, _difference(row), row.word]))
+    return "\n".join(lines)
+
+
+def factors() -> str:
+    """What lies between the teacher's first answer and the student's in 8 bits, as factors."""
+    lines = [_line(["factor", "times as fast"]), _line(["---"] * 2)]
+    for row in _evidence("13_factors").itertuples():
+        lines.append(_line([row.factor, f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})"]))
+    return "\n".join(lines)
+
+
+def rivals() -> str:
+    """The student and its rivals, trained alike: size, time of an answer, accuracy."""
+    heads = ["network", "parameters", "ms", "times as fast", "accuracy", "difference", "better"]
+    lines = [_line(heads), _line(["---"] * len(heads))]
+    times = _evidence("13_rival_times").set_index("network")
+    for row in _evidence("13_rivals").itertuples():
+        time = times.loc[row.network]
+        cells = [row.network, f"{time.parameters:,.0f}", f"{time.ms:.2f}"]
+        if pd.isna(row.difference):
+            cells += ["1", f"{row.accuracy:.1f}", "", ""]
+        else:
+            cells += [f"{time.times_as_fast:.2f} ({time.low_fast:.2f} to {time.high_fast:.2f})"]
+            cells += [f"{row.accuracy:.1f}", _difference(row), row.better]
+        lines.append(_line(cells))
     return "\n".join(lines)
 
 
@@ -144,8 +177,9 @@ def _images(trained: str) -> str:
     return f"{trained} of the images" if trained != "all" else "all images"
 
 
-def _gap(row: pd.Series) -> str:
-    return f"{row.difference:+.1f} ({row.low_all:+.1f} to {row.high_all:+.1f})"
+def _difference(row: Any, low: str = "low", high: str = "high") -> str:
+    ends = getattr(row, low), getattr(row, high)
+    return f"{row.difference:+.1f} ({ends[0]:+.1f} to {ends[1]:+.1f})"
 
 
 def gaps() -> str:

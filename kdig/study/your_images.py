@@ -42,6 +42,8 @@ from kdig.study.teachers import GivenTeacher, TestScore, keep_given
 
 # the value of `root` that means handwritten digits as class folders, to try the notebook with
 EXAMPLE = "example"
+EXAMPLES_LICENCE = "scikit-learn's digits (UCI, CC BY 4.0); weights MIT"
+NO_LICENCE = "not stated; ask whoever trained it"
 # how the images of a given teacher were normalised: mean and standard deviation of each colour
 NORMALISATIONS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -50,6 +52,9 @@ NORMALISATIONS = {
 }
 # from the simplest to the most elaborate: a later one has to be better than the one that is taken
 ORDER = tuple(METHODS)
+NAMES = {**LABELS, "student": "the student without a teacher"}
+# of fewer test images of a class little is known
+FEW = 10
 
 
 class YourImages(Students):
@@ -70,7 +75,8 @@ class YourImages(Students):
     windows: Free[int] = Field(ge=3)
     window_seconds: Free[float] = Field(gt=0)
     latency_threads: Free[int] = Field(ge=1)
-    licence: Free[str]
+    # None: of the example the images' own, else not stated
+    licence: Free[str | None]
 
     @property
     def workspace(self) -> Workspace:
@@ -82,6 +88,11 @@ class YourImages(Students):
         if not folder.is_dir():
             write_example(folder)
         return Workspace(found.folder, folder, found.device, found.download)
+
+    @property
+    def stated_licence(self) -> str:
+        """The note on rights that is written into the files."""
+        return self.licence or (EXAMPLES_LICENCE if self.root == EXAMPLE else NO_LICENCE)
 
     def _sized(self, network: str) -> str:
         return for_size(network, self.image_size)
@@ -241,7 +252,7 @@ def recommend(frame: pd.DataFrame, value: str = "balanced") -> Choice:
         rows = frame[frame.method.isin([taken, name])]
         row = stats.compare(rows, taken, value=value).iloc[0]
         sure = f"{row.difference:+.1f} points, 95 % interval {row.low:+.1f} to {row.high:+.1f}"
-        ours, other = LABELS[name], LABELS[taken]
+        ours, other = NAMES[name], NAMES[taken]
         if row.low > 0:
             said.append(f"{ours} is better than {other} here ({sure})")
             taken = name
@@ -249,17 +260,20 @@ def recommend(frame: pd.DataFrame, value: str = "balanced") -> Choice:
             said.append(f"{ours} is worse than {other} here ({sure})")
         else:
             said.append(f"{ours} is not distinguishable from {other} here ({sure})")
-    return Choice(taken, f"{'; '.join(said)}. Take {LABELS[taken]}.")
+    return Choice(taken, f"{'; '.join(said)}. Take {NAMES[taken]}.")
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """What was written: the files, the card's content, and the measured table."""
+    """What was written: the files, the card's content, the measured table, and what the float32 file
+    answers by class (`stats.accuracy_by_class`).
+    """
 
     float32: Path
     int8: Path
     card: dict[str, Any]
     table: pd.DataFrame
+    classes: pd.DataFrame
 
 
 def deliver(settings: YourImages, result: Result, choice: Choice, out: Path) -> Delivered:
@@ -269,19 +283,48 @@ def deliver(settings: YourImages, result: Result, choice: Choice, out: Path) -> 
     require_own_folder(out)
     data, workspace = settings.data(), settings.workspace
     network = workspace.load_weights(result.weights)
-    about = {"network": network.network, "weights": result.weights, "licence": settings.licence}
+    about = {
+        "network": network.network,
+        "weights": result.weights,
+        "licence": settings.stated_licence,
+    }
     export(network, out, Label(data.classes, settings.image_size, data=data.fingerprint, **about))
     used, int8 = settings.calibration, out.with_name(f"{out.stem}-int8.onnx")
     calibration = out.with_name(f"{out.stem}-calibration.csv")
-    list_of = pd.DataFrame({"id": used.ids, "file": [Path(f).name for f in used.files or used.ids]})
+    files = ["/".join(Path(file).parts[-2:]) for file in used.files or used.ids]
+    list_of = pd.DataFrame({"id": used.ids, "file": files})
     atomic_write(calibration, lambda part: list_of.to_csv(part, index=False))
     quantise(out, int8, used.images.numpy(), f"{len(used)} images, {calibration.name}")
-    table = measured(settings, Files(workspace.folder, out, int8, int8))
+    table, classes = measured(settings, Files(workspace.folder, out, int8, int8))
     card = card_of(settings, network, table, choice, calibration.name)
+    card |= {"seed": result.run.seed, "by_class": _by_class(classes)}
     text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
     _write(out.with_name(f"{out.stem}-card.json"), text)
-    _write(out.with_name("README.md"), readme(out, card, table))
-    return Delivered(out, int8, card, table)
+    _write(out.with_name("README.md"), readme(out, card, table, classes))
+    return Delivered(out, int8, card, table, classes)
+
+
+def _by_class(classes: pd.DataFrame) -> dict[str, list[int]]:
+    """Class -> right answers, and test images."""
+    rows = classes.iloc[:-1].itertuples(index=False)
+    return {row[0]: [int(row.correct), int(row.pictures)] for row in rows}
+
+
+def said_classes(classes: pd.DataFrame) -> str:
+    """Which class is least often right, and of how many classes little is known."""
+    rows = classes.iloc[:-1]
+    rows = rows[rows.pictures > 0].rename(columns={"class": "name"})
+    worst = rows[rows.accuracy == rows.accuracy.min()]
+    listed = ", ".join(
+        f"{row.name} ({row.correct} of {row.pictures})" for row in worst.itertuples()
+    )
+    few = int((rows.pictures < FEW).sum())
+    little = (
+        f" {few} of {len(rows)} classes have fewer than {FEW} test images: little is known of them."
+        if few
+        else ""
+    )
+    return f"Least often right, by class: {listed} test images.{little}"
 
 
 def _write(path: Path, text: str) -> None:
@@ -303,9 +346,10 @@ def require_own_folder(out: Path) -> None:
         )
 
 
-def measured(settings: YourImages, files: Files) -> pd.DataFrame:
+def measured(settings: YourImages, files: Files) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Both files on all test images: accuracy and balanced accuracy (percent) with intervals over
-    images, milliseconds of one image (median of the windows) and KiB.
+    images, milliseconds of one image (median of the windows) and KiB; and the float32 file's right
+    answers by class.
     """
     test = settings.data().test
     runs: dict[str, Runner] = {
@@ -314,13 +358,50 @@ def measured(settings: YourImages, files: Files) -> pd.DataFrame:
     one = test.images[:1].numpy().astype(np.float32) / 255
     calls = {name: functools.partial(run, one) for name, run in runs.items()}
     windows = [deploy.window(calls, settings.window_seconds, i) for i in range(settings.windows)]
-    rows = []
+    answers = {n: logits_of(run, test.images.numpy()).argmax(1) for n, run in runs.items()}
+    rows, labels = [], test.labels.numpy()
     for name, file in (("onnxruntime", files.float32), ("int8", files.int8)):
-        predicted = logits_of(runs[name], test.images.numpy()).argmax(1)
-        row = {"file": file.name, **accuracies(test.labels.numpy(), predicted)}
+        row = {"file": file.name, **accuracies(labels, answers[name])}
         row["ms"] = 1000 * float(np.median([window[name][0] for window in windows]))
         rows.append(row | {"kib": file.stat().st_size / 1024})
+    classes = settings.data().classes
+    return pd.DataFrame(rows), stats.accuracy_by_class(labels, answers["onnxruntime"], classes)
+
+
+def beside_teacher(
+    settings: YourImages, teacher: Result | GivenTeacher, taken: Result
+) -> pd.DataFrame:
+    """The teacher and the student that is taken: network, parameters, million multiply-accumulates
+    (`mmacs`) and accuracy (percent).
+    """
+    rows = []
+    for name, result in (("teacher", teacher), ("student", taken)):
+        network = settings.workspace.load_weights(result.weights)
+        row = {"role": name, "network": network.network, "parameters": result.parameters}
+        row["mmacs"] = macs(network.net, settings.image_size) / 1e6
+        rows.append(row | {"accuracy": result.last.test_accuracy})
     return pd.DataFrame(rows)
+
+
+def said_beside(table: pd.DataFrame) -> str:
+    """How much smaller the student is than its teacher, and what that costs."""
+    large, small = table.to_dict("records")
+    return (
+        f"The student has {large['parameters'] / small['parameters']:.1f} times fewer parameters than"
+        f" the teacher, and needs {large['mmacs'] / small['mmacs']:.1f} times fewer"
+        f" multiply-accumulates. {small['accuracy']:.1f} % of the test images are right, where the"
+        f" teacher has {large['accuracy']:.1f} %."
+    )
+
+
+def said_files(table: pd.DataFrame) -> str:
+    """What 8 bits change in size, time and accuracy."""
+    whole, eight = table.to_dict("records")
+    return (
+        f"In float32 {whole['accuracy']:.1f} % of the test images are right, one takes"
+        f" {whole['ms']:.2f} ms, and the file has {whole['kib']:,.0f} KiB; in 8 bits it is"
+        f" {eight['accuracy']:.1f} %, {eight['ms']:.2f} ms and {eight['kib']:,.0f} KiB."
+    )
 
 
 def accuracies(labels: np.ndarray, predicted: np.ndarray, draws: int = 4000) -> dict[str, float]:
@@ -362,7 +443,7 @@ def card_of(
         "calibration": calibration,
         "files": json.loads(table.round(4).to_json(orient="records")),
         "processor": deploy.processor(),
-        "licence": settings.licence,
+        "licence": settings.stated_licence,
         "environment": environment("cpu", settings.threads),
     }
 
@@ -376,14 +457,18 @@ from PIL import Image, ImageOps
 onnxruntime.set_default_logger_severity(3)  # no notes on constants that 8 bits leave over
 network = onnxruntime.InferenceSession("{file}")
 said = network.get_modelmeta().custom_metadata_map
-image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
-image = ImageOps.fit(image, (int(said["size"]),) * 2, Image.Resampling.BILINEAR)
+image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGBA")
+image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+size, short = int(said["size"]), min(image.size)
+image = image.resize([size * side // short for side in image.size], Image.Resampling.BILINEAR)
+left, top = [round((side - size) / 2) for side in image.size]
+image = image.crop((left, top, left + size, top + size))
 pixels = np.asarray(image, dtype=np.float32).transpose(2, 0, 1)[None] / 255
 print(json.loads(said["classes"])[network.run(None, {{"images": pixels}})[0].argmax()])
 """
 
 
-def readme(out: Path, card: dict[str, Any], table: pd.DataFrame) -> str:
+def readme(out: Path, card: dict[str, Any], table: pd.DataFrame, classes: pd.DataFrame) -> str:
     """What lies in the folder, how good it is, and how to use it."""
     rows = [
         f"| {r.file} | {r.accuracy:.1f} % ({r.low:.1f} to {r.high:.1f}) | {r.balanced:.1f} %"
@@ -392,9 +477,10 @@ def readme(out: Path, card: dict[str, Any], table: pd.DataFrame) -> str:
     ]
     lines = [
         _MARK,
-        f"# {out.stem}: a network that tells {len(card['classes'])} classes apart",
+        f"# {out.stem}: a network for {len(card['classes'])} classes of images",
         "",
-        f"It answers {', '.join(card['classes'][:12])}{' ...' if len(card['classes']) > 12 else ''}."
+        f"It answers {', '.join(card['classes'][:12])}{' ...' if len(card['classes']) > 12 else ''},"
+        " and always one of them, also for an image of something else."
         f" {card['parameters']:,} parameters; {card['multiply_accumulates'] / 1e6:.1f} million"
         " multiply-accumulates an image.",
         "",
@@ -403,19 +489,27 @@ def readme(out: Path, card: dict[str, Any], table: pd.DataFrame) -> str:
         *rows,
         "",
         f"On {card['test_images']:,} test images that were not trained on, with 95 % intervals over"
-        f" images; times: {card['processor']}. {card['why']}",
+        f" images; times: {card['processor']}. {said_classes(classes)} `{out.stem}-card.json` has all"
+        " classes, and the rest.",
         "",
-        f"`{out.stem}-card.json` says the rest. Licence: {card['licence']}",
+        f"How it was trained: {card['why']} (KD: with a teacher's answers beside the labels; IG: with"
+        " maps of what the teacher's answers rest on. Points: percentage points of the mean over"
+        " classes.) The way of training was chosen on the same test images.",
+        "",
+        f"Licence: {card['licence']}",
         "",
         "## Use",
         "",
-        "`pip install onnxruntime pillow`, then `python use.py image.png` with this as `use.py`:",
+        "`pip install onnxruntime pillow`, then `python use.py image.png` with this as `use.py`. It"
+        " turns the image upright, lays what is transparent over white, and cuts out the middle"
+        " square:",
         "",
         "```python",
         SCRIPT.format(file=out.name).rstrip(),
         "```",
         "",
-        f"For the file in 8 bits, write `{out.stem}-int8.onnx` in its place.",
+        f"For the file in 8 bits, write `{out.stem}-int8.onnx` in its place. Take it where the table"
+        " above, or your own device, shows it to be smaller or faster.",
     ]
     return "\n".join(lines) + "\n"
 
