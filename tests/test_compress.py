@@ -1,7 +1,10 @@
 """From a folder of images to files that are used without this package."""
 
+import ast
 import itertools
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +26,7 @@ from kdig.core.networks import NETWORKS, build, count_parameters, for_size
 from kdig.measure import stats
 from kdig.study import compress, your_images
 from kdig.study.settings import outputs_of
+from kdig.study.your_images import YourImages
 
 # networks of two epochs teach nothing, and are said to
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher agrees")
@@ -146,14 +150,26 @@ def used(folder: Path, image: Path, name: str) -> str:
         (["--size", "96", "--network", "s8"], "s8 has no form for images of 96 pixels"),
         (["--size", "4"], "image_size = 4"),
         (["--teacher", "none.pt"], "none.pt"),
+        (["--size", "1000"], "--size 1000: 256 pixels at most"),
+        (["--width", "1e9"], "width = 1000000000.0: Input should be less than or equal to 16"),
+        (["--out", "images/red/s.onnx"], "lies in the folder of the images"),
+        (["--out", "images/work/s.onnx"], "lies in the folder of the images"),
+        (["--out", f"{'n' * 300}.onnx"], "cannot write there (File name too long)"),
+        (["--out", "images.onnx/s.onnx"], "cannot write there (File exists)"),
+        (["--out", "taken.onnx"], "taken.onnx is not kdig's"),
     ],
 )
-def test_bad_command_ends_in_one_line(change, said, tmp_path, quick, capsys):
+def test_bad_command_ends_in_one_line(change, said, tmp_path, quick, capsys, monkeypatch):
+    """Before anything is trained, and with nothing written."""
+    monkeypatch.setattr(YourImages, "teacher", lambda self: self._given())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images.onnx").write_text("a file where a folder is asked for")
+    (tmp_path / "taken.onnx").mkdir()
     assert command(write(tmp_path / "images"), tmp_path / "s" / "s.onnx", *change) == 1
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
-    assert not list(tmp_path.rglob("*.onnx"))
+    assert not list(tmp_path.rglob("s.onnx"))
 
 
 @pytest.mark.parametrize(
@@ -162,6 +178,8 @@ def test_bad_command_ends_in_one_line(change, said, tmp_path, quick, capsys):
         (lambda folder: (folder / "green" / "0.png").write_bytes(b"x"), "cannot decode"),
         (lambda folder: (folder / "empty").mkdir(), "class folder empty has no image"),
         (lambda folder: [p.unlink() for p in (folder / "blue").glob("[1-9].png")], "blue has one image"),
+        (lambda folder: [p.unlink() for p in (folder / "blue").glob("[2-9].png")], "of class blue no image is left for testing"),
+        (lambda folder: [shutil.rmtree(folder / name) for name in ("blue", "green")], "has one class, 'rouge é'"),
     ],
 )  # fmt: skip
 def test_bad_folder_ends_in_one_line(spoil, said, tmp_path, quick, capsys):
@@ -178,6 +196,35 @@ def test_readme_of_someone_else_is_not_overwritten(tmp_path, quick, capsys):
     assert command(write(tmp_path / "images"), tmp_path / "small.onnx") == 1
     assert "such as small/small.onnx" in capsys.readouterr().err
     assert (tmp_path / "README.md").read_text() == "my project"
+
+
+def test_file_whose_name_is_no_text_is_listed(tmp_path, quick, capsys):
+    images, out = write(tmp_path / "images"), tmp_path / "small" / "small.onnx"
+    for path in (images / "green").iterdir():
+        path.rename(path.with_name(os.fsdecode(b"\xff") + path.name))
+    assert command(images, out, "--epochs", "1", "--teacher-epochs", "1") == 0
+    listed = pd.read_csv(out.with_name("small-calibration.csv"))
+    assert listed.file.str.startswith("green/\\udcff").any()
+
+
+def test_quote_in_the_name_leaves_the_script_whole(tmp_path):
+    script = your_images.SCRIPT.format(file='a"b.onnx')
+    assert ast.parse(script)
+    assert "InferenceSession('a\"b.onnx')" in script
+
+
+def test_image_of_two_classes_is_told(tmp_path, capsys):
+    folder = write(tmp_path / "a")
+    (folder / "rouge é" / "copy.png").write_bytes((folder / "green" / "0.png").read_bytes())
+    found = load_dataset("folder", folder, 16)
+    assert "2 images are also in another class, which no network can tell" in capsys.readouterr().out
+    assert len(found.train) + len(found.test) == 37
+
+
+def test_folder_that_may_not_be_read_ends_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(KdigError, match="cannot read the folder"):
+        load_dataset("folder", write(tmp_path / "a"), 16)
 
 
 def test_split_is_made_of_the_images_alone(tmp_path, capsys):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -416,6 +417,8 @@ def _folder(
 
     Which fifth depends on the images alone. An image that is there twice counts once.
     """
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise KdigError(f"cannot read the folder {root}: it is missing, or you may not")
     parts = [root / name for name in _TEST_PARTS if (root / name).is_dir()]
     if (root / "train").is_dir() and parts:
         return _parts(root, root / "train", parts[0], size, cache)
@@ -428,6 +431,7 @@ def _folder(
     rows = torch.zeros(len(whole), dtype=torch.bool)
     rows[stratified_rows(whole, rest)] = True
     train, test = (whole.select(chosen.nonzero()[:, 0]) for chosen in (rows, ~rows))
+    _require_every_class(root, test)
     _say(
         f"{root.name}: {len(images)} classes, {len(whole):,} different images, no test part: a fifth"
         f" of each class is kept for testing ({len(train):,} to train on, {len(test):,} to test);"
@@ -436,12 +440,33 @@ def _folder(
     return train, test, tuple(images)
 
 
+def _require_every_class(root: Path, test: Split) -> None:
+    """Raises `KdigError` when a class has no image to be tested by."""
+    counts = torch.bincount(test.labels, minlength=len(test.classes)).tolist()
+    if 0 in counts:
+        raise KdigError(
+            f"{root}: of class {test.classes[counts.index(0)]} no image is left for testing, which"
+            " takes a fifth of each class: add images to it, or give a folder 'test' beside 'train'"
+        )
+
+
 def _once(split: Split) -> Split:
     """Each image once: the second of two equal ones could lie in the other part."""
     first = {name: row for row, name in reversed(list(enumerate(split.ids)))}
     if len(first) < len(split):
         _say(f"{len(split) - len(first):,} images are there more than once, and count once")
-    return split.select(torch.tensor(sorted(first.values())))
+    once = split.select(torch.tensor(sorted(first.values())))
+    _say_of_contradictions(once)
+    return once
+
+
+def _say_of_contradictions(split: Split) -> None:
+    """One line where equal images are in several classes."""
+    pixels = [_digest(image, 0) for image in split.images.numpy()]
+    classes = pd.Series(split.labels.numpy()).groupby(pixels).transform("nunique")
+    if rows := np.flatnonzero(classes > 1).tolist():
+        file = split.files[rows[0]] if split.files else split.ids[rows[0]]
+        _say(f"{len(rows):,} images are also in another class, which no network can tell: {file}")
 
 
 def _counted(passed: Counter[str]) -> str:

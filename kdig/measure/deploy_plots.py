@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from kdig.measure.engines import ENGINES
 from kdig.measure.plots import FAINT, PAPER, SERIES, WIDTH, plain_ticks, series
 
 
@@ -46,10 +47,12 @@ def factors(table: pd.DataFrame, printed: float) -> Figure:
     axis.errorbar(table.ratio, place, xerr=ends, fmt="o", color=SERIES[0], capsize=3)
     axis.axvline(1, color="black", lw=1)
     axis.axvline(printed, color=PAPER, lw=1, ls="--", label=f"printed: {printed:.1f}")
+    for below in (3.5, 4.5):  # the four steps, their product, other ratios
+        axis.axhline(below, color=FAINT, lw=0.8)
     axis.set(xscale="log", ylim=(len(table) - 0.5, -0.5))
     axis.set_yticks(place, table.factor)
-    axis.set_xlabel("times as fast (95 % interval)")
-    axis.legend(frameon=False, loc="upper right")
+    axis.set_xlabel("times as fast (95 % interval; logarithmic)")
+    _legend_below(figure, axis)
     plain_ticks(axis.xaxis)
     return figure
 
@@ -65,8 +68,8 @@ def channel_spread(table: pd.DataFrame) -> Figure:
         rows = table[table.kind == kind]
         axis.plot(rows.layer, rows.spread, mark, color=colour, label=f"{kind} convolution")
     axis.set(yscale="log", xlabel="layer, from the image on")
-    axis.set_ylabel("largest channel over\nmedian channel")
-    axis.legend(frameon=False, fontsize="small")
+    axis.set_ylabel("spread (logarithmic)")
+    _legend_below(figure, axis)
     plain_ticks(axis.yaxis)
     sns.despine(figure)
     return figure
@@ -74,22 +77,32 @@ def channel_spread(table: pd.DataFrame) -> Figure:
 
 def pareto(table: pd.DataFrame) -> Figure:
     """Accuracy against processor time of one image: a mark a way of running, solid where it lies on
-    the front, hollow elsewhere.
+    the front, hollow elsewhere. A dotted line joins the ways to run one network, and a grey one the
+    front.
     """
-    figure, axis = plt.subplots(figsize=(WIDTH, 4.2), layout="constrained")
-    looks = series(dict.fromkeys(table.engine))
+    figure, axis = plt.subplots(figsize=(WIDTH, 4.4), layout="constrained")
+    # an engine looks alike in every figure
+    looks = series(engine.words for engine in ENGINES.values())
     best = table[table.front].sort_values("ms")
     axis.step(best.ms, best.accuracy, where="post", color=FAINT, zorder=0)
-    for engine, (colour, mark) in looks.items():
-        rows = table[table.engine == engine]
+    for _, rows in table.sort_values("ms").groupby("network"):
+        axis.plot(rows.ms, rows.accuracy, color="grey", lw=0.8, ls=":", zorder=0)
+    for engine, rows in table.groupby("engine", sort=False):
+        colour, mark = looks[str(engine)]
         axis.plot(rows.ms, rows.accuracy, mark, color=colour, mfc="white", label=engine)
         axis.plot(rows[rows.front].ms, rows[rows.front].accuracy, mark, color=colour)
     _name(axis, table)
-    axis.set(xscale="log", xlabel="processor time of one image (ms), median of the windows")
+    axis.set(xscale="log", xlabel="processor time of one image (ms, logarithmic)")
     axis.set_ylabel("test accuracy (%)")
-    axis.legend(frameon=False, fontsize="small")
+    _legend_below(figure, axis)
     plain_ticks(axis.xaxis)
     return figure
+
+
+def _legend_below(figure: Figure, axis: Axes) -> None:
+    """A legend that covers no data."""
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4,
+                  frameon=False, fontsize="small")  # fmt: skip
 
 
 def _name(axis: Axes, table: pd.DataFrame) -> None:

@@ -4,6 +4,7 @@
 
 import argparse
 import os
+from pathlib import Path
 from typing import Any
 
 from kdig import KdigError
@@ -59,6 +60,10 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+# pixels a side that networks for small images are made for
+LARGEST = 256
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code: 0 when the files are written."""
     options = _parser().parse_args(arguments)
@@ -68,6 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m kdig.compress",
+        usage="%(prog)s --data FOLDER --out FOLDER/NAME.onnx [options]",
         description="Train a small network on images in class folders, and write it as ONNX files.",
     )
     add = parser.add_argument
@@ -93,12 +99,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def output_of(options: argparse.Namespace) -> Path:
+    """The file to write. Raises `KdigError` where there are no images, or nothing can be written."""
+    folder, out = (expanded(given).resolve() for given in (options.data, options.out))
+    if not folder.is_dir():
+        raise KdigError(f"--data {options.data}: there is no such folder")
+    if folder in out.parents:
+        raise KdigError(
+            f"--out {options.out} lies in the folder of the images: choose one beside it, since"
+            " every folder there is a class"
+        )
+    require_own_folder(out)
+    return out
+
+
 def settings_of(options: argparse.Namespace) -> YourImages:
     """The notebook's parameters from the command's. Raises `KdigError` for a value out of range."""
     if options.seeds < 2:
         raise KdigError("--seeds: two or more are needed to see how much trainings differ")
-    if not expanded(options.data).is_dir():
-        raise KdigError(f"--data {options.data}: there is no such folder")
+    if options.size > LARGEST:
+        raise KdigError(f"--size {options.size}: {LARGEST} pixels at most")
     given = {
         "root": str(expanded(options.data).resolve()),
         "image_size": options.size,
@@ -129,8 +149,7 @@ def _steps(images: int) -> dict[str, Any]:
 
 def compress(options: argparse.Namespace) -> None:
     """Train, compare, recommend, and write. What is finished is kept beside the output."""
-    out = expanded(options.out).resolve()
-    require_own_folder(out)
+    out = output_of(options)
     os.environ["KDIG_OUTPUTS"] = str(out.parent / "work")
     settings = settings_of(options)
     data = settings.data()

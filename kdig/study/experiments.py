@@ -58,13 +58,13 @@ class Experiment(Settings):
     image_size: int = Field(ge=8)
     train_images: int | None = Field(ge=10)
     test_images: int | None = Field(ge=10)
-    width: float = Field(gt=0)
+    width: float = Field(gt=0, le=16)
     padding: int = Field(ge=0)
     flip: bool
     # what a given teacher decides is asked of itself: `why_not_decided`
     given: Annotated[GivenBy, Nested(), FREE] = GivenBy()
     teacher_network: str
-    teacher_width: float = Field(gt=0)
+    teacher_width: float = Field(gt=0, le=16)
     teacher_train_images: int | None = Field(ge=10)
     teacher_recipe: Annotated[Recipe, Nested("teacher_")]
     signals: Annotated[SignalSettings, Nested()]

@@ -8,6 +8,7 @@ import functools
 import itertools
 import json
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,16 @@ class YourImages(Students):
         """The note on rights that is written into the files."""
         return self.licence or (EXAMPLES_LICENCE if self.root == EXAMPLE else NO_LICENCE)
 
+    def data(self) -> Dataset:
+        """As elsewhere. Raises `KdigError` where there is one class alone."""
+        data = super().data()
+        if len(data.classes) < 2:
+            raise KdigError(
+                f"{self.root} has one class, {data.classes[0]!r}: two or more class folders are"
+                " needed, and a folder 'test' counts as a part only beside 'train'"
+            )
+        return data
+
     def _sized(self, network: str) -> str:
         return for_size(network, self.image_size)
 
@@ -132,10 +143,13 @@ class YourImages(Students):
         mean, std = NORMALISATIONS[self.teacher_images]
         try:
             network = torchvision_teacher(path, self.image_size, self.data().classes, mean, std)
-        except KdigError:
+        except KdigError as error:
             if "_stem" in self._sized("mobilenet_v2"):
                 raise
-            return keep_given(self.given.teacher, self.workspace, self.data())[0]
+            try:
+                return keep_given(self.given.teacher, self.workspace, self.data())[0]
+            except KdigError:
+                raise error from None
         self.workspace.keep(network.net, mean, std, network.network)
         return network
 
@@ -293,7 +307,9 @@ def deliver(settings: YourImages, result: Result, choice: Choice, out: Path) -> 
     calibration = out.with_name(f"{out.stem}-calibration.csv")
     files = ["/".join(Path(file).parts[-2:]) for file in used.files or used.ids]
     list_of = pd.DataFrame({"id": used.ids, "file": files})
-    atomic_write(calibration, lambda part: list_of.to_csv(part, index=False))
+    # a file's name need not be text
+    write = functools.partial(list_of.to_csv, index=False, errors="backslashreplace")
+    atomic_write(calibration, write)
     quantise(out, int8, used.images.numpy(), f"{len(used)} images, {calibration.name}")
     table, classes = measured(settings, Files(workspace.folder, out, int8, int8))
     card = card_of(settings, network, table, choice, calibration.name)
@@ -335,13 +351,25 @@ _MARK = "<!-- written by kdig.compress -->"
 
 
 def require_own_folder(out: Path) -> None:
-    """Raises `KdigError` when `out` is no .onnx file, or its folder has a README of someone else."""
+    """Raises `KdigError` when `out` is no .onnx file, when files of someone else would be
+    overwritten, and when nothing can be written there.
+    """
     if out.suffix != ".onnx":
         raise KdigError(f"--out {out}: give the name of a file that ends in .onnx")
     beside = out.with_name("README.md")
-    if beside.exists() and _MARK not in beside.read_text(encoding="utf-8", errors="ignore"):
+    try:
+        ours = beside.is_file() and _MARK in beside.read_text(encoding="utf-8", errors="ignore")
+        found = [path for path in (beside, out) if path.exists() and not ours]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f"{out.stem}-calibration.csv"):
+            pass
+    except OSError as error:
         raise KdigError(
-            f"{beside} is not kdig's, and would be overwritten: give --out in a folder of its own,"
+            f"--out {out}: cannot write there ({error.strerror}): choose another folder or name"
+        ) from None
+    if found:
+        raise KdigError(
+            f"{found[0]} is not kdig's, and would be overwritten: give --out in a folder of its own,"
             f" such as {out.stem}/{out.name}"
         )
 
@@ -455,7 +483,7 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 onnxruntime.set_default_logger_severity(3)  # no notes on constants that 8 bits leave over
-network = onnxruntime.InferenceSession("{file}")
+network = onnxruntime.InferenceSession({file!r})
 said = network.get_modelmeta().custom_metadata_map
 image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGBA")
 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
@@ -500,9 +528,9 @@ def readme(out: Path, card: dict[str, Any], table: pd.DataFrame, classes: pd.Dat
         "",
         "## Use",
         "",
-        "`pip install onnxruntime pillow`, then `python use.py image.png` with this as `use.py`. It"
-        " turns the image upright, lays what is transparent over white, and cuts out the middle"
-        " square:",
+        "`pip install onnxruntime pillow`, then `python use.py image.png` in this folder, with this as"
+        " `use.py`. It takes images of 8 bits a colour, turns them upright, lays what is transparent"
+        " over white, and cuts out the middle square:",
         "",
         "```python",
         SCRIPT.format(file=out.name).rstrip(),
