@@ -217,7 +217,9 @@ def test_image_of_two_classes_is_told(tmp_path, capsys):
     folder = write(tmp_path / "a")
     (folder / "rouge é" / "copy.png").write_bytes((folder / "green" / "0.png").read_bytes())
     found = load_dataset("folder", folder, 16)
-    assert "2 images are also in another class, which no network can tell" in capsys.readouterr().out
+    assert (
+        "2 images are also in another class, which no network can tell" in capsys.readouterr().out
+    )
     assert len(found.train) + len(found.test) == 37
 
 

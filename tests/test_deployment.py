@@ -368,10 +368,10 @@ def test_rivals_are_trained_timed_and_tried_like_the_student(settings, times):
     assert alike[["arm", "block"]].to_numpy().tolist() == [
         ["s2", 0], ["s2", 1], ["resnet8@0.5", 0], ["resnet8@0.5", 1],
     ]  # fmt: skip
-    table, facts = tables.rivals(times, alike, settings.sizes())
+    tried = settings.tried(alike, settings.ways)
+    table, facts = tables.rivals(times, tried, settings.sizes())
     assert table.network.tolist() == ["s2", "resnet8@0.5"]
     assert len(facts) == 2
-    tried = settings.tried(alike, settings.ways)
     assert set(tried.engine) == {"onnxruntime", "int8"}
     for row in tried[tried.engine == "onnxruntime"].itertuples():
         assert 100 * row.right / row.images == pytest.approx(row.accuracy, abs=100 / row.images)
@@ -381,16 +381,18 @@ def test_rivals_are_trained_timed_and_tried_like_the_student(settings, times):
 
 def alike_of(**accuracies):
     rows = [
-        {"arm": arm, "block": block, "accuracy": value}
+        {"arm": arm, "block": block, "engine": engine, "right": 10 * (value - lost), "images": 1000}
         for arm, values in accuracies.items()
         for block, value in enumerate(values)
+        for engine, lost in (("onnxruntime", 0), ("int8", 1))
     ]
     return pd.DataFrame(rows)
 
 
 def test_a_rival_is_better_when_it_is_faster_and_more_accurate():
     times = made_times(s2__onnxruntime=0.004, good__onnxruntime=0.002, slow__onnxruntime=0.008,
-                       worse__onnxruntime=0.001)  # fmt: skip
+                       worse__onnxruntime=0.001, s2__int8=0.005, good__int8=0.003, slow__int8=0.009,
+                       worse__int8=0.0005)  # fmt: skip
     times["cpu"] *= 1 + 0.001 * np.random.default_rng(0).standard_normal(len(times))
     alike = alike_of(
         s2=[70.0, 70.5, 70.2],
@@ -405,7 +407,10 @@ def test_a_rival_is_better_when_it_is_faster_and_more_accurate():
     assert by.better[["good", "slow", "worse"]].tolist() == ["yes", "no", "no"]
     assert by.times_as_fast.good == pytest.approx(2, rel=0.01)
     assert by.difference.good == pytest.approx(4.93, abs=0.01)
-    assert by.mmacs_per_ms.round().tolist() == [2, 4, 1, 8]
+    assert by.mmacs_per_ms.round().tolist() == [2, 4, 1, 16]
+    # the file that is timed is also the one whose answers count
+    assert by.way.tolist() == ["ONNX Runtime"] * 3 + ["ONNX Runtime, int8"]
+    assert by.accuracy.worse == pytest.approx(59)
     assert {fact["fact"] for fact in facts} >= {"deploy_rival_good_difference"}
     said = tables.said_rivals(table)
     assert said.startswith(

@@ -19,7 +19,10 @@ TEACHER, STUDENT = "mobilenet_v2", "s2"
 # the abstract: 140 ms and 13 ms
 PRINTED = 140 / 13
 # what is said of a rival, in two parts
-OF_TIME = ["parameters", "mmacs", "ms", "mmacs_per_ms", "times_as_fast", "low_fast", "high_fast"]
+OF_TIME = [
+    *("parameters", "mmacs", "way", "ms", "mmacs_per_ms"),
+    *("times_as_fast", "low_fast", "high_fast"),
+]
 OF_ACCURACY = ["accuracy", "difference", "low", "high", "better"]
 # the ways of running that are set against accuracy
 WAYS = ("eager", "onnxruntime", "int8", "openvino_int8")
@@ -226,35 +229,42 @@ def _s15(level: int) -> float:
     return float(row.accuracy.iloc[0])
 
 
-def rivals(times: pd.DataFrame, alike: pd.DataFrame, sizes: pd.DataFrame) -> Shown:
-    """The student's rivals beside it: parameters, million multiply-accumulates, milliseconds of an
-    answer with ONNX Runtime (float32), and how many of the former in one of the latter.
+def rivals(times: pd.DataFrame, tried: pd.DataFrame, sizes: pd.DataFrame) -> Shown:
+    """The student's rivals beside it, each in the fastest `way` to run it of those `tried`:
+    parameters, million multiply-accumulates, milliseconds of an answer, and how many of the former
+    in one of the latter; and the accuracy of these very files.
 
     `times_as_fast` is the student's time over the rival's with its interval over windows;
     `difference` the rival's accuracy less the student's, in points, from accuracy ~ block + arm.
     `better`: whether both intervals lie on the rival's side.
     """
-    names = list(dict.fromkeys(alike.arm))
+    names = list(dict.fromkeys(tried.arm))
+    fastest = {name: _fastest(times, name, tried.engine.unique()) for name in names}
+    chosen = tried[tried.engine == tried.arm.map({name: way for name, (way, _) in fastest.items()})]
+    chosen = chosen.assign(accuracy=100 * chosen.right / chosen.images)
     asked = [Contrast(name, difference([name], [STUDENT])) for name in names if name != STUDENT]
-    apart = contrasts(alike, asked)[0].set_index("contrast")
+    apart = contrasts(chosen, asked)[0].set_index("contrast")
     rows: list[dict[str, object]] = []
-    for name in names:
-        ours = _by_window(times, name, "onnxruntime", 1)
-        row = {"network": name, "ms": 1000 * float(np.median(ours))}
-        row |= {"accuracy": alike[alike.arm == name].accuracy.mean()}
+    for name, (way, ours) in fastest.items():
+        row = {"network": name, "way": words_of(way), "ms": 1000 * float(np.median(ours))}
+        row |= {"accuracy": chosen[chosen.arm == name].accuracy.mean()}
         if name in apart.index:
-            ratio = deploy.log_ratio(
-                _by_window(times, STUDENT, "onnxruntime", 1), ours, paired=True
-            )
-            one = apart.loc[name]
+            ratio, one = deploy.log_ratio(fastest[STUDENT][1], ours, paired=True), apart.loc[name]
             row |= {"times_as_fast": ratio["ratio"], "low_fast": ratio["low"]}
             row |= {"high_fast": ratio["high"], "difference": one["value"]}
             row |= {"low": one.low, "high": one.high}
             row |= {"better": "yes" if ratio["low"] > 1 and one.low > 0 else "no"}
         rows.append(row)
     table = sizes[["network", "parameters", "mmacs"]].merge(pd.DataFrame(rows), on="network")
-    table.insert(4, "mmacs_per_ms", table.mmacs / table.ms)
-    return table, _facts_of_rivals(table.dropna(), times.window.nunique(), alike.block.nunique())
+    table = table.assign(mmacs_per_ms=table.mmacs / table.ms)
+    table = table[["network", *OF_TIME, *OF_ACCURACY]]
+    return table, _facts_of_rivals(table.dropna(), times.window.nunique(), tried.block.nunique())
+
+
+def _fastest(times: pd.DataFrame, network: str, engines: Iterable[str]) -> tuple[str, list[float]]:
+    """The engine with the lowest median over the windows for one image, and its windows (seconds)."""
+    ways = {way: _by_window(times, network, way, 1) for way in engines}
+    return min(ways.items(), key=lambda found: float(np.median(found[1])))
 
 
 def _facts_of_rivals(table: pd.DataFrame, windows: int, blocks: int) -> Facts:
