@@ -75,6 +75,11 @@ def test_kept_records_are_arms_of_the_profile(asked):
     for seed in conditions.seeds:
         experiments = (conditions.surface, conditions.patience, conditions.noise)
         known |= {run.key for arms in experiments for run in arms(teacher, seed).values()}
+        for pair in conditions.pairs:
+            known |= {run.key for run in conditions.paired(pair, teacher, seed).values()}
+    known |= {conditions._teacher_of(pair).key for pair in conditions.pairs}
+    for name in ("13_deployment", "14_your_images"):
+        known |= {run.key for run in asked(name).runs(teacher)}
     plain = {run.weights for run in map(Workspace(KEPT).record, Workspace(KEPT).runs())}
     for run in Workspace(KEPT).runs():
         assert run.key in known or run.teacher in plain, f"{run} is no arm of a part"
