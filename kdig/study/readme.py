@@ -132,36 +132,11 @@ def losses() -> str:
     return "\n".join(lines)
 
 
-def conditions() -> str:
-    """The questions of `12_conditions` on CIFAR-10: differences of accuracy in points."""
-    lines = [_line(["question", "difference", "word"]), _line(["---"] * 3)]
-    for _, row in _evidence("12_questions").iterrows():
-        lines.append(_line([row.contrast, _difference(row), row.word]))
-    return "\n".join(lines)
-
-
 def factors() -> str:
     """What lies between the teacher's first answer and the student's in 8 bits, as factors."""
     lines = [_line(["factor", "times as fast"]), _line(["---"] * 2)]
     for row in _evidence("13_factors").itertuples():
         lines.append(_line([row.factor, f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})"]))
-    return "\n".join(lines)
-
-
-def rivals() -> str:
-    """The student and its rivals, trained alike: size, time of an answer, accuracy."""
-    heads = ["network", "parameters", "ms", "times as fast", "accuracy", "difference", "better"]
-    lines = [_line(heads), _line(["---"] * len(heads))]
-    times = _evidence("13_rival_times").set_index("network")
-    for row in _evidence("13_rivals").itertuples():
-        time = times.loc[row.network]
-        cells = [row.network, f"{time.parameters:,.0f}", f"{time.ms:.2f}"]
-        if pd.isna(row.difference):
-            cells += ["1", f"{row.accuracy:.1f}", "", ""]
-        else:
-            cells += [f"{time.times_as_fast:.2f} ({time.low_fast:.2f} to {time.high_fast:.2f})"]
-            cells += [f"{row.accuracy:.1f}", _difference(row), row.better]
-        lines.append(_line(cells))
     return "\n".join(lines)
 
 
@@ -200,6 +175,7 @@ BLOCKS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "gaps": gaps,
         "damaged": damaged,
         "losses": losses,
+        "factors": factors,
     },
 }
 
