@@ -85,6 +85,13 @@ def test_kept_records_are_arms_of_the_profile(asked):
         assert run.key in known or run.teacher in plain, f"{run} is no arm of a part"
 
 
+def test_the_student_that_rivals_are_set_beside_is_part_bs(asked):
+    deployment, part_b = asked("13_deployment"), asked("10_alpha_pairing")
+    for seed in deployment.rival_seeds:
+        ours = deployment._alike()["s2", seed]
+        assert ours.key == part_b.arms("teacher", seed)["plain"].key
+
+
 def test_arms_of_part_c_differ_in_what_they_name(asked):
     runs = asked("10_factorial").arms("teacher", 0)
     assert len(runs) == len({run.key for run in runs.values()}) == 15
