@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kdig import KdigError
-from kdig.core.artefacts import Label, Runner, logits_of, quantise
+from kdig.core.artefacts import Label, Runner, label_of, logits_of, quantise
 from kdig.core.data import Dataset, Split, load_dataset, stratified
 from kdig.core.environment import cores, environment
 from kdig.core.export import export
@@ -359,7 +359,9 @@ def require_own_folder(out: Path) -> None:
     beside = out.with_name("README.md")
     try:
         ours = beside.is_file() and _MARK in beside.read_text(encoding="utf-8", errors="ignore")
-        found = [path for path in (beside, out) if path.exists() and not ours]
+        # the README comes last: a command that was killed leaves a file of kdig's without it
+        known = {beside: ours, out: ours or _is_labelled(out)}
+        found = [path for path, kdigs in known.items() if path.exists() and not kdigs]
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f"{out.stem}-calibration.csv"):
             pass
@@ -372,6 +374,14 @@ def require_own_folder(out: Path) -> None:
             f"{found[0]} is not kdig's, and would be overwritten: give --out in a folder of its own,"
             f" such as {out.stem}/{out.name}"
         )
+
+
+def _is_labelled(path: Path) -> bool:
+    """Whether a file is a network with the metadata that exports have."""
+    try:
+        return "licence" in label_of(path)
+    except KdigError:
+        return False
 
 
 def measured(settings: YourImages, files: Files) -> tuple[pd.DataFrame, pd.DataFrame]:
