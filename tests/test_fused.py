@@ -9,12 +9,13 @@ import torch
 from helpers import settings_of
 
 from kdig import KdigError
-from kdig.core import fused, runs
+from kdig.core import fused, runs, unfinished
 from kdig.core.fused import Batch, Recorded, fit_together, groups, is_finite
 from kdig.core.networks import build
 from kdig.core.run import Scoring
 from kdig.core.runs import execute
 from kdig.core.store import Workspace
+from kdig.core.unfinished import Unfinished
 from kdig.study import cost
 
 pytestmark = pytest.mark.filterwarnings("ignore:the teacher agrees")
@@ -96,8 +97,13 @@ def curve(result):
 
 @pytest.mark.parametrize(
     ("network", "ways"),
-    [("s8", WAYS), ("s5", ["plain", "all of them"]), ("resnet8", ["another seed", "all of them"])],
-    ids=["s8", "s5", "resnet8"],
+    [
+        ("s8", WAYS),
+        ("s5", ["plain", "all of them"]),
+        ("resnet8", ["another seed", "all of them"]),
+        ("fusednet", ["plain", "all of them"]),
+    ],
+    ids=["s8", "s5", "resnet8", "fusednet"],
 )
 def test_side_by_side_is_each_alone_in_float64(network, ways, tmp_path, make, double):
     found = both(tmp_path, make, ways, network=network, flip=True)
@@ -155,6 +161,40 @@ def test_runs_are_stored_as_if_each_was_alone(tmp_path, make, capsys):
         assert 0 < result.seconds < 60
     again = execute([r.run for r in done], workspace, "fused", scoring=done[0].scoring)
     assert again == done
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_a_group_that_was_killed_goes_on_to_the_same_result(epochs, tmp_path, make, monkeypatch):
+    monkeypatch.setattr(unfinished, "SECONDS", 0.0)
+    keep, kept = Unfinished.keep, []
+
+    def kill(self, *given):
+        keep(self, *given)
+        kept.append(self.path)
+        if len(kept) == epochs:
+            raise KeyboardInterrupt
+
+    def trained(folder):
+        workspace = Workspace(tmp_path / folder)
+        torch.manual_seed(7)
+        teacher = kept_teacher(workspace)
+        recipe = {"epochs": 3, "schedule": "onecycle"}
+        group = [make(way, teacher, recipe) for way in ("plain", "all of them")]
+        return execute(group, workspace, "fused", 2, scoring=Scoring(images=60, every=2))
+
+    whole = trained("whole")
+    monkeypatch.setattr(Unfinished, "keep", kill)
+    with pytest.raises(KeyboardInterrupt):
+        trained("killed")
+    monkeypatch.setattr(Unfinished, "keep", keep)
+    for one, other in zip(trained("killed"), whole):
+        assert (one.weights, curve(one), one.predictions) == (
+            other.weights,
+            curve(other),
+            other.predictions,
+        )
+        assert one.environment["went on after epoch"] == str(epochs)
+    assert not kept[0].exists()
 
 
 def test_groups_hold_what_agrees_in_shape_only(make_run):

@@ -20,6 +20,7 @@ from kdig.core.networks import (
     count_layers,
     count_parameters,
     equal_width,
+    fold_batch_norm,
     map_size,
     mobilenet_v2,
     output_features,
@@ -251,12 +252,12 @@ def test_normalises_as_torchvision_does_and_holds_no_state(dtype):
     [
         ("mobilenet_v2", 2_236_682, None), ("s2", 543_498, None), ("resnet8", 78_042, 12.5e6),
         ("resnet20", 272_474, 40.8e6), ("resnet18", 11_173_962, 555.4e6), ("resnet34", 21_282_122, 1159.4e6),
-        ("resnet50", 23_520_842, 1297.8e6), ("resnet101", 42_512_970, 2520.4e6),
+        ("resnet50", 23_520_842, 1297.8e6), ("resnet101", 42_512_970, 2520.4e6), ("fusednet", 637_314, 67.8e6),
     ],
 )  # fmt: skip
 def test_networks_have_the_sizes_that_others_count(network, parameters, macs):
     """ResNet-8 is MLPerf Tiny's (78 thousand parameters, 12.5 million operations); the larger ones
-    are the usual variants for CIFAR, whose sizes are widely published.
+    are the usual variants for CIFAR, whose sizes are widely published. FusedNet is ours.
     """
     with torch.device("meta"):
         net = build(network).eval()
@@ -278,6 +279,30 @@ def test_every_network_answers_and_is_tapped_where_it_says(network):
         # a stem for images that are two or four times larger leaves the same map of them
         larger = int(network.partition("_stem")[2] or 1)
         assert map_size(network, 32 * larger) == (8, 8)
+
+
+def test_fusednet_has_usual_convolutions_where_the_image_is_large_and_relus_alone():
+    """No depthwise layer before the tap, where 8 x 8 positions are left."""
+    net = build("fusednet").eval()
+    before, after = (
+        [m.groups for part in parts for m in part.modules() if isinstance(m, torch.nn.Conv2d)]
+        for parts in (net.features[:7], net.features[7:])
+    )
+    assert set(before) == {1}
+    assert max(after) > 1
+    kinds = {type(m).__name__ for m in net.features.modules() if "LU" in type(m).__name__}
+    assert kinds == {"ReLU", "ReLU6"}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_batch_norms_in_their_convolutions_are_the_same_function(network):
+    net = build(network, width=0.25)
+    images = torch.rand(8, 3, 32, 32)
+    net(images)  # running means and variances that are not 0 and 1
+    net.eval()
+    folded = fold_batch_norm(net)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    torch.testing.assert_close(folded(images), net(images), atol=1e-4, rtol=1e-4)
 
 
 def test_students_and_teachers_of_one_family_are_tapped_in_one_place():

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from kdig.core.train import (
     as_record,
     keep_trained,
     loss_of,
+    stamp,
     training_set,
     untrained,
     whole_process,
@@ -44,6 +45,7 @@ from kdig.core.training import (
     score_row,
     set_momentum,
 )
+from kdig.core.unfinished import Stateful, Unfinished
 
 # steps that are taken before one is recorded: optimizers make their state in the first
 _WARM_UP = 3
@@ -131,17 +133,21 @@ def train_together(
 def _train(runs: list[Run], workspace: Workspace, scoring: Scoring, threads: int) -> None:
     side_by_side = {"engine": "fused", "side by side": str(len(runs))}
     start, made = time.monotonic(), environment(workspace.device, threads) | side_by_side
+    unfinished = workspace.unfinished(runs, stamp(made, scoring))
     data = workspace.dataset(runs[0].dataset, runs[0].image_size)
     members = [_member(run, workspace, scoring) for run in runs]
     normalisation = (data.mean, data.std) if runs[0].recipe.normalise else NOT_NORMALISED
-    fit_together(members, normalisation, scoring.every)
-    seconds = (time.monotonic() - start) / len(runs)
+    fit_together(members, normalisation, scoring.every, unfinished)
+    if unfinished.epochs:
+        made = made | {"went on after epoch": str(unfinished.epochs)}
+    seconds = (time.monotonic() - start + unfinished.seconds) / len(runs)
     for run, net, history, scored in ((m.run, m.net, m.history, m.scored) for m in members):
         if is_finite(history):
             model = with_normalisation(net, *normalisation)
             predicted = predict(model, scored, device=workspace.device).argmax(1)
             record = as_record(run, history, net, data, seconds, made)
             keep_trained(record, history, scoring, predicted, net, normalisation, workspace)
+    unfinished.remove()
 
 
 def _member(run: Run, workspace: Workspace, scoring: Scoring) -> Member:
@@ -156,11 +162,13 @@ def fit_together(
     members: Sequence[Member],
     normalisation: tuple[Sequence[float], Sequence[float]],
     every: int = 1,
+    unfinished: Unfinished | None = None,
 ) -> None:
     """Train the networks of `members` in place, side by side, and write their histories.
 
     `normalisation` is the mean and standard deviation of their input. They are scored every `every`
     epochs and after the last one. It ends before the last epoch when no loss is finite any more.
+    A training that is killed goes on from the file of `unfinished`.
     """
     recipe = members[0].run.recipe
     together = Ensemble([member.net for member in members])
@@ -168,22 +176,44 @@ def fit_together(
     set_momentum(together, recipe)
     with _tap(together, members) as tap:
         steps = _Steps(with_normalisation(together, *normalisation), tap, members, recipe)
-        for epoch in range(1, recipe.epochs + 1):
+        kept = steps.restore(unfinished) if unfinished else []
+        for done in kept:
+            _append(members, [Epoch(**row) for row in done["members"]])
+        together.split([member.net for member in members])
+        for epoch in range(len(kept) + 1, recipe.epochs + 1):
             start = time.monotonic()
             losses, correct = steps.epoch(epoch)
-            scored = epoch % every == 0 or epoch == recipe.epochs
-            if scored:
+            rows = [
+                epoch_row(epoch, values, right, len(member.dataset))
+                for member, values, right in zip(members, losses.unbind(1), correct.tolist())
+            ]
+            if epoch % every == 0 or epoch == recipe.epochs:
                 together.split([member.net for member in members])
-            for member, values, right in zip(members, losses.unbind(1), correct.tolist()):
-                row = epoch_row(epoch, values, right, len(member.dataset))
-                if scored:
-                    model = with_normalisation(member.net, *normalisation)
-                    score_row(row, model, member.scored, member.dataset.device)
-                member.history.append(row)
-            for member in members:
-                member.history[-1].seconds = (time.monotonic() - start) / len(members)
+                _score(members, rows, normalisation)
+            seconds = time.monotonic() - start
+            for row in rows:
+                row.seconds = seconds / len(rows)
+            _append(members, rows)
             if not any(is_finite(member.history) for member in members):
                 return
+            kept.append({"members": [row.model_dump() for row in rows], "seconds": seconds})
+            if unfinished:
+                unfinished.keep(steps.parts, kept)
+
+
+def _append(members: Sequence[Member], rows: Sequence[Epoch]) -> None:
+    for member, row in zip(members, rows):
+        member.history.append(row)
+
+
+def _score(
+    members: Sequence[Member],
+    rows: Sequence[Epoch],
+    normalisation: tuple[Sequence[float], Sequence[float]],
+) -> None:
+    for member, row in zip(members, rows):
+        model = with_normalisation(member.net, *normalisation)
+        score_row(row, model, member.scored, member.dataset.device)
 
 
 def _tap(together: Ensemble, members: Sequence[Member]) -> AttentionTap | nullcontext[None]:
@@ -207,10 +237,23 @@ class _Steps:
         on_gpu = torch.device(self.datasets[0].device).type == "cuda"
         # a one-cycle rate changes the momentum too, a number of the host's that a graph would keep
         self.step: Callable[[Batch], tuple[Tensor, Tensor]] = self.take
-        if on_gpu and recipe.schedule != "onecycle":
+        self.recorded = on_gpu and recipe.schedule != "onecycle"
+        if self.recorded:
             _on_the_device(self.optimizer)
             self.step = Recorded(self.take)
         self.schedule: LRScheduler = make_schedule(self.optimizer, recipe, recipe.epochs * batches)
+
+    @property
+    def parts(self) -> dict[str, Stateful]:
+        """What a training that goes on needs."""
+        return {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
+
+    def restore(self, unfinished: Unfinished) -> list[dict[str, Any]]:
+        """Put everything where the file says; what it has kept of each epoch."""
+        kept = unfinished.restore(self.parts)
+        if kept and self.recorded:
+            _on_the_device(self.optimizer)  # its file is read to the CPU
+        return kept
 
     def epoch(self, epoch: int) -> tuple[Tensor, Tensor]:
         """Every batch once: the losses (steps, S), and the right answers of each run (S,)."""

@@ -15,6 +15,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import MobileNetV2
+from torchvision.models.efficientnet import FusedMBConv, FusedMBConvConfig
+from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import Conv2dNormActivation
 
@@ -102,7 +104,27 @@ def subsample_strided_pointwise(net: nn.Module) -> None:
                 setattr(parent, name, replacement)
 
 
-class ResNet(nn.Module):
+class Pooled(nn.Module):
+    """`features`, which end in `channels` channels, their average over positions, and one linear
+    layer: (N, 3, H, W) -> (N, num_classes).
+
+    Convolutions start as He et al. (2015) draw them, by what leaves them.
+    """
+
+    def __init__(self, features: Sequence[nn.Module], channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(*features)
+        self.classifier = nn.Sequential(nn.Linear(channels, num_classes))
+        for module in self.features.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.classifier(self.features(images).mean((2, 3)))
+        return scores
+
+
+class ResNet(Pooled):
     """A residual network for small images (He et al. 2016): (N, 3, H, W) -> (N, num_classes).
 
     A 3x3 convolution of stride 1 with `channels` times `width` channels, then one stage of
@@ -118,7 +140,6 @@ class ResNet(nn.Module):
         num_classes: int = 10,
         width: float = 1.0,
     ) -> None:
-        super().__init__()
         entering = round(channels * width)
         blocks: list[nn.Module] = [Conv2dNormActivation(3, entering)]
         for stage, count in enumerate(repeats):
@@ -129,16 +150,50 @@ class ResNet(nn.Module):
                 shortcut = _shortcut(entering, leaving, stride) if changed else None
                 blocks.append(block(entering, planes, stride, shortcut))
                 entering = leaving
-        self.features = nn.Sequential(*blocks)
-        self.classifier = nn.Sequential(nn.Linear(entering, num_classes))
-        for module in self.features.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        super().__init__(blocks, entering, num_classes)
         subsample_strided_pointwise(self)
 
-    def forward(self, images: Tensor) -> Tensor:
-        scores: Tensor = self.classifier(self.features(images).mean((2, 3)))
-        return scores
+
+class FusedNet(Pooled):
+    """A network designed for its time on a processor (13_deployment): (N, 3, H, W) ->
+    (N, num_classes).
+
+    A block of MobileNetV2 is fast where channels are many and positions few. Its depthwise layer
+    uses each number it loads only a few times, which costs most where the image is still large. So
+    here the first blocks are Fused-MBConv (Tan and Le 2021, figure 2), with one usual convolution
+    in place of the depthwise one and the one before it. Every activation is a ReLU, which costs
+    nothing in 8 bits. `width` multiplies all channels.
+    """
+
+    def __init__(self, num_classes: int = 10, width: float = 1.0) -> None:
+        entering = round(_FUSED_STEM * width)
+        blocks: list[nn.Module] = [Conv2dNormActivation(3, entering)]
+        for block, expansion, channels, count, stride in _FUSED_BLOCKS:
+            for place in range(count):
+                leaving = round(channels * width)
+                blocks.append(block(entering, leaving, 1 if place else stride, expansion))
+                entering = leaving
+        super().__init__(blocks, entering, num_classes)
+
+
+def _fused(entering: int, leaving: int, stride: int, expansion: int) -> FusedMBConv:
+    """torchvision's block with ReLU in place of SiLU."""
+    shape = FusedMBConvConfig(expansion, 3, stride, entering, leaving, 1)
+    block = FusedMBConv(shape, stochastic_depth_prob=0.0, norm_layer=nn.BatchNorm2d)
+    for layer in block.block:
+        if isinstance(layer[-1], nn.SiLU):
+            layer[-1] = nn.ReLU(inplace=True)
+    return block
+
+
+_FUSED_STEM = 24
+# block, expansion, channels, repeats, stride
+_FUSED_BLOCKS = [
+    (_fused, 1, 24, 2, 1),
+    (_fused, 4, 40, 2, 2),
+    (_fused, 4, 64, 2, 2),
+    (InvertedResidual, 6, 96, 3, 1),
+]
 
 
 def _shortcut(entering: int, leaving: int, stride: int) -> nn.Module:
@@ -162,10 +217,10 @@ def _stemmed(
     return net
 
 
-def _stemmed_resnet(
+def _stemmed_pooled(
     plain: Callable[[int, float], nn.Module], factor: int, classes: int, width: float
 ) -> Any:
-    """A `ResNet` for images that are `factor` (2, 4) times larger than 32 pixels: its first layer is
+    """A `Pooled` network for images that are `factor` (2, 4) times larger than 32 pixels: its first layer is
     torchvision's, a 7x7 convolution of stride 2, which by 4 is followed by a pooling of stride 2.
     """
     net: Any = plain(classes, width)
@@ -205,14 +260,14 @@ def _resnet(
 
 
 def _larger(network: Network, factor: int) -> Network:
-    stemmed: Any = _stemmed if network.family == "mobilenet_v2" else _stemmed_resnet
+    stemmed: Any = _stemmed if network.family == "mobilenet_v2" else _stemmed_pooled
     return Network(functools.partial(stemmed, network.build, factor), network.tap, network.family)
 
 
 # name -> network: the paper's teacher, its students of Table S5, some of them for larger images
 # (`for_size`), and others as rivals, students or teachers. ResNet-8 is MLPerf Tiny's (with batch
 # norm in its shortcuts), ResNet-20 that of section 4.2 of He et al., the larger ones ImageNet's
-# behind a 3x3 convolution.
+# behind a 3x3 convolution. FusedNet is ours.
 NETWORKS: dict[str, Network] = {
     "mobilenet_v2": _mobilenet(0),
     **{f"s{level}": _mobilenet(level) for level in LEVELS},
@@ -227,10 +282,12 @@ NETWORKS: dict[str, Network] = {
     "resnet34": _resnet(BasicBlock, (3, 4, 6, 3), 64, "resnet34"),
     "resnet50": _resnet(Bottleneck, (3, 4, 6, 3), 64, "resnet50"),
     "resnet101": _resnet(Bottleneck, (3, 4, 23, 3), 64, "resnet101"),
+    # attended to where its last fused block ends: 8 x 8 positions for images of 32 x 32
+    "fusednet": Network(FusedNet, "features.6", "fusednet"),
 }
 NETWORKS |= {
     f"{of}_stem{factor}": _larger(NETWORKS[of], factor)
-    for of in ("resnet18", "resnet50")
+    for of in ("resnet18", "resnet50", "fusednet")
     for factor in (2, 4)
 }
 

@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import hashlib
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -366,9 +367,11 @@ class Workspace:
         """Where a failure of `run` leaves its traceback, until the run succeeds."""
         return self.folder / "runs" / f"{run.key}.error.txt"
 
-    def unfinished(self, run: Run, stamp: Mapping[str, str]) -> Unfinished:
-        """Where a training of `run` that is killed finds how far it had come."""
-        return Unfinished(self.folder / "cache" / "unfinished" / f"{run.key}.pt", stamp)
+    def unfinished(self, runs: Sequence[Run], stamp: Mapping[str, str]) -> Unfinished:
+        """Where a training of `runs` that is killed finds how far it had come."""
+        keys = "".join(run.key for run in runs)
+        name = keys if len(runs) == 1 else hashlib.sha256(keys.encode()).hexdigest()[:16]
+        return Unfinished(self.folder / "cache" / "unfinished" / f"{name}.pt", stamp)
 
     def keep(
         self,

@@ -231,9 +231,7 @@ def _train(
     run: Run, workspace: Workspace, scoring: Scoring, threads: int, epochs_shown: bool
 ) -> Result:
     start, made = time.monotonic(), environment(workspace.device, threads)
-    # what gives the same bits
-    same = {name: value for name, value in made.items() if name not in ("git", "lock")}
-    unfinished = workspace.unfinished(run, same | {"scored every": str(scoring.every)})
+    unfinished = workspace.unfinished([run], stamp(made, scoring))
     # the seed covers initial weights and the teacher's dropout, whatever this process has drawn
     with whole_process(threads):
         pictures = workspace.pictures(run, scoring)
@@ -253,6 +251,12 @@ def _train(
     result = keep_trained(record, history, scoring, predicted, net, (mean, std), workspace)
     unfinished.remove()
     return result
+
+
+def stamp(made: dict[str, str], scoring: Scoring) -> dict[str, str]:
+    """What of the environment gives the same bits, so that a training can go on in it."""
+    same = {name: value for name, value in made.items() if name not in ("git", "lock")}
+    return same | {"scored every": str(scoring.every)}
 
 
 def keep_trained(

@@ -46,7 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code: 0 when every notebook ran and the report is written."""
     parser = argparse.ArgumentParser(prog="python -m kdig", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--profile", default="demo", help="a file of params/: demo, lite, paper or your own"
+        "--profile",
+        default="demo",
+        help="a file of params/: demo, lite, evidence, paper or your own",
     )
     parser.add_argument(
         "--root",
