@@ -15,7 +15,6 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import MobileNetV2
-from torchvision.models.efficientnet import FusedMBConv, FusedMBConvConfig
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import Conv2dNormActivation
@@ -154,6 +153,36 @@ class ResNet(Pooled):
         subsample_strided_pointwise(self)
 
 
+class FusedBlock(nn.Module):
+    """Fused-MBConv (Tan and Le 2021): a usual 3x3 convolution to `expansion` times the channels and
+    a 1x1 back, or the 3x3 alone at expansion 1; its input is added where the shape stays.
+
+    torchvision's has SiLU, and with a ReLU in its place no gradient: it adds in place.
+    """
+
+    def __init__(self, entering: int, leaving: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = leaving if expansion == 1 else entering * expansion
+        self.block = nn.Sequential(Conv2dNormActivation(entering, wide, 3, stride))
+        if expansion > 1:
+            self.block.append(Conv2dNormActivation(wide, leaving, 1, activation_layer=None))
+        self.adds = stride == 1 and entering == leaving
+
+    def forward(self, images: Tensor) -> Tensor:
+        changed: Tensor = self.block(images)
+        return images + changed if self.adds else changed
+
+
+_FUSED_STEM = 24
+# block, expansion, channels, repeats, stride (see params/evidence.yaml for how they were chosen)
+_FUSED_BLOCKS = [
+    (FusedBlock, 1, 24, 2, 1),
+    (FusedBlock, 4, 40, 2, 2),
+    (FusedBlock, 4, 64, 2, 2),
+    (InvertedResidual, 6, 96, 3, 1),
+]
+
+
 class FusedNet(Pooled):
     """A network designed for its time on a processor (13_deployment): (N, 3, H, W) ->
     (N, num_classes).
@@ -174,26 +203,6 @@ class FusedNet(Pooled):
                 blocks.append(block(entering, leaving, 1 if place else stride, expansion))
                 entering = leaving
         super().__init__(blocks, entering, num_classes)
-
-
-def _fused(entering: int, leaving: int, stride: int, expansion: int) -> FusedMBConv:
-    """torchvision's block with ReLU in place of SiLU."""
-    shape = FusedMBConvConfig(expansion, 3, stride, entering, leaving, 1)
-    block = FusedMBConv(shape, stochastic_depth_prob=0.0, norm_layer=nn.BatchNorm2d)
-    for layer in block.block:
-        if isinstance(layer[-1], nn.SiLU):
-            layer[-1] = nn.ReLU(inplace=True)
-    return block
-
-
-_FUSED_STEM = 24
-# block, expansion, channels, repeats, stride
-_FUSED_BLOCKS = [
-    (_fused, 1, 24, 2, 1),
-    (_fused, 4, 40, 2, 2),
-    (_fused, 4, 64, 2, 2),
-    (InvertedResidual, 6, 96, 3, 1),
-]
 
 
 def _shortcut(entering: int, leaving: int, stride: int) -> nn.Module:
