@@ -78,8 +78,11 @@ def test_kept_records_are_arms_of_the_profile(asked):
         for pair in conditions.pairs:
             known |= {run.key for run in conditions.paired(pair, teacher, seed).values()}
     known |= {conditions._teacher_of(pair).key for pair in conditions.pairs}
-    for name in ("13_deployment", "14_your_images"):
+    for name in ("12_beyond", "13_deployment", "14_your_images"):
         known |= {run.key for run in asked(name).runs(teacher)}
+    # the rivals' first seed, after which another was added
+    first = asked("13_deployment").model_copy(update={"rival_seeds": [0]})
+    known |= {run.key for run in first._alike().values()}
     plain = {run.weights for run in map(Workspace(KEPT).record, Workspace(KEPT).runs())}
     for run in Workspace(KEPT).runs():
         assert run.key in known or run.teacher in plain, f"{run} is no arm of a part"
