@@ -148,13 +148,9 @@ def used(folder: Path, image: Path, name: str) -> str:
     [
         (["--data", "nowhere"], "--data nowhere: there is no such folder"),
         (["--out", "x.txt"], "x.txt: give the name of a file that ends in .onnx"),
-        (["--seeds", "1"], "--seeds: two or more are needed"),
         (["--network", "s9"], "unknown network 's9'"),
         (["--size", "96", "--network", "s8"], "s8 has no form for images of 96 pixels"),
-        (["--size", "4"], "image_size = 4"),
         (["--teacher", "none.pt"], "none.pt"),
-        (["--size", "1000"], "--size 1000: 256 pixels at most"),
-        (["--width", "1e9"], "width = 1000000000.0: Input should be less than or equal to 16"),
         (["--out", "images/red/s.onnx"], "lies in the folder of the images"),
         (["--out", "images/work/s.onnx"], "lies in the folder of the images"),
         (["--out", f"{'n' * 300}.onnx"], "cannot write there (File name too long)"),
@@ -173,6 +169,29 @@ def test_bad_command_ends_in_one_line(change, said, tmp_path, quick, capsys, mon
     assert said in error
     assert error.count("\n") == 1
     assert not list(tmp_path.rglob("s.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--seeds", "1"], "--seeds: '1' is not possible: give a whole number, 2 or more"),
+        (["--size", "4"], "--size: '4' is not possible: give a whole number, from 8 to 256"),
+        (["--size", "32.5"], "a whole number, from 8 to 256"),
+        (["--width", "1e9"], "--width: '1e9' is not possible: give a number, from 0.05 to 16"),
+        (["--width", "nan"], "a number, from 0.05 to 16"),
+        (["--epochs", "many"], "a whole number, 1 or more"),
+        (["--epoch", "0"], "a whole number, 1 or more"),
+        (["--colour"], "unrecognized arguments: --colour (--help lists all options)"),
+    ],
+)
+def test_options_that_are_not_possible_end_in_one_line(change, said, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command(tmp_path, tmp_path / "s" / "s.onnx", *change)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize(

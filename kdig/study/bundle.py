@@ -6,7 +6,6 @@ train only what a student changes.
 as they ran, so that each opens with its results. The exercises have no solutions.
 """
 
-import argparse
 import subprocess
 import sys
 import zipfile
@@ -16,7 +15,7 @@ from pathlib import Path
 from kdig import KdigError
 from kdig.core.files import atomic_write
 from kdig.study.classroom import copy_of
-from kdig.study.command import exit_code
+from kdig.study.command import Parser, exit_code
 from kdig.study.settings import brief, notebooks, outputs_of, project_root
 
 # of the committed results, what the documentation links to
@@ -25,7 +24,7 @@ _PAGES = {".html", ".pdf"}
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m kdig.study.bundle", description=__doc__)
+    parser = Parser(prog="python -m kdig.study.bundle", description=__doc__)
     parser.add_argument("--profile", default="demo", help="whose results to take along")
     profile = parser.parse_args(arguments).profile
     return exit_code(lambda: print(_said(write(profile))))

@@ -4,7 +4,6 @@
 into `outputs/classroom/student`; `instructor` keeps these cells. Neither has outputs.
 """
 
-import argparse
 import re
 import shutil
 import sys
@@ -14,7 +13,7 @@ import nbformat
 from nbconvert import NotebookExporter
 from nbconvert.preprocessors import ClearOutputPreprocessor, TagRemovePreprocessor
 
-from kdig.study.command import exit_code
+from kdig.study.command import Parser, exit_code
 from kdig.study.settings import brief, outputs_of, project_root
 
 _DOCS = re.compile(r"\]\(\.\./docs/")
@@ -22,7 +21,7 @@ _DOCS = re.compile(r"\]\(\.\./docs/")
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m kdig.study.classroom", description=__doc__)
+    parser = Parser(prog="python -m kdig.study.classroom", description=__doc__)
     parser.add_argument("whose", choices=("student", "instructor"), help="whose copies")
     whose = parser.parse_args(arguments).whose
     return exit_code(lambda: print(f"{whose}: {len(copies(whose))} notebooks in {_place(whose)}"))

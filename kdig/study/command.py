@@ -1,11 +1,20 @@
 """How a command of this project ends: with one line, and an exit code."""
 
+import argparse
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from kdig import KdigError
 
 STOPPED = "stopped: what is finished is kept; give the same command again to go on"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, which says in one line what is wrong with the options; the exit code is 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (--help lists all options)\n")
 
 
 def exit_code(work: Callable[[], object]) -> int:

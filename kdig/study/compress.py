@@ -3,13 +3,16 @@
 """
 
 import argparse
+import math
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from kdig import KdigError
 from kdig.core.environment import cores
-from kdig.study.command import exit_code
+from kdig.study.command import Parser, exit_code
 from kdig.study.cost import estimate, runs_of
 from kdig.study.settings import expanded, validated
 from kdig.study.your_images import (
@@ -60,18 +63,14 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-# pixels a side that networks for small images are made for
-LARGEST = 256
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code: 0 when the files are written."""
     options = _parser().parse_args(arguments)
     return exit_code(lambda: compress(options))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m kdig.compress",
         usage="%(prog)s --data FOLDER --out FOLDER/NAME.onnx [options]",
         description="Train a small network on images in class folders, and write it as ONNX files.",
@@ -79,24 +78,65 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", required=True, help="folder with a folder for each class (or train/ and test/)")
     add("--out", required=True, help="the file to write, in a folder of its own: small/small.onnx")
-    add("--size", type=int, default=32, help="pixels a side: 32, 64, 96 or 128 (default 32)")
-    add("--network", default="s2", help="the student: s1 to s8, resnet8, ... (default s2)")
-    add("--width", type=float, default=1.0, help="multiplies its channels (default 1)")
+    add(
+        "--size",
+        type=_number(int, 8, 256),
+        default=32,
+        help="pixels a side: 32, 64, 96 or 128 (default 32)",
+    )
+    add(
+        "--network", default="s2", help="the student: s1 to s8, resnet8, fusednet, ... (default s2)"
+    )
+    add(
+        "--width",
+        type=_number(float, 0.05, 16),
+        default=1.0,
+        help="multiplies its channels (default 1)",
+    )
     add(
         "--teacher",
         help="checkpoint of torchvision's MobileNetV2, ResNet-18 or ResNet-50; without it, one is trained",
     )
     add("--teacher-images", choices=list(NORMALISATIONS), default="imagenet",
         help="how the images of that teacher were normalised")  # fmt: skip
-    add("--epochs", type=int, default=30, help="passes of a student over the images (default 30)")
-    add("--teacher-epochs", type=int, default=30, help="and of the teacher (default 30)")
-    add("--seeds", type=int, default=3, help="trainings of each method, 2 or more (default 3)")
+    add(
+        "--epochs",
+        type=_number(int, 1),
+        default=30,
+        help="passes of a student over the images (default 30)",
+    )
+    add(
+        "--teacher-epochs", type=_number(int, 1), default=30, help="and of the teacher (default 30)"
+    )
+    # how much trainings differ is seen from two or more
+    add(
+        "--seeds",
+        type=_number(int, 2),
+        default=3,
+        help="trainings of each method, 2 or more (default 3)",
+    )
     add(
         "--no-flip", action="store_true", help="a mirrored image is of another class (digits, text)"
     )
     add("--licence", help="note in the files (default: not stated)")
-    add("--workers", type=int, default=cores(), help="trainings at once")
+    add("--workers", type=_number(int, 1), default=cores(), help="trainings at once")
     return parser
+
+
+def _number(
+    kind: type[int] | type[float], low: float, high: float = math.inf
+) -> Callable[[str], float]:
+    """What reads an option's number, and says which are possible."""
+
+    def read(text: str) -> float:
+        with suppress(ValueError):
+            if low <= kind(text) <= high:
+                return kind(text)
+        what = "a whole number" if kind is int else "a number"
+        ends = f"{low} or more" if high == math.inf else f"from {low} to {high}"
+        raise argparse.ArgumentTypeError(f"{text!r} is not possible: give {what}, {ends}")
+
+    return read
 
 
 def output_of(options: argparse.Namespace) -> Path:
@@ -114,11 +154,7 @@ def output_of(options: argparse.Namespace) -> Path:
 
 
 def settings_of(options: argparse.Namespace) -> YourImages:
-    """The notebook's parameters from the command's. Raises `KdigError` for a value out of range."""
-    if options.seeds < 2:
-        raise KdigError("--seeds: two or more are needed to see how much trainings differ")
-    if options.size > LARGEST:
-        raise KdigError(f"--size {options.size}: {LARGEST} pixels at most")
+    """The notebook's parameters from the command's. Raises `KdigError` for a network that is unknown."""
     given = {
         "root": str(expanded(options.data).resolve()),
         "image_size": options.size,

@@ -2,7 +2,6 @@
 PDF where a browser is there.
 """
 
-import argparse
 import re
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from kdig import KdigError
 from kdig.core.files import atomic_write
-from kdig.study.command import exit_code
+from kdig.study.command import Parser, exit_code
 from kdig.study.outputs import Outputs
 from kdig.study.report import build_summary
 from kdig.study.settings import brief, kept_folder, outputs_of
@@ -23,7 +22,7 @@ _SECONDS = 120
 
 def main(arguments: list[str] | None = None) -> int:
     """Write a profile's summary beside its facts, those of its reference if it has not run here."""
-    parser = argparse.ArgumentParser(prog="python -m kdig.study.printing", description=main.__doc__)
+    parser = Parser(prog="python -m kdig.study.printing", description=main.__doc__)
     parser.add_argument("profile")
     parser.add_argument("folder", type=Path, nargs="?", help="another place for the pages")
     options = parser.parse_args(arguments)

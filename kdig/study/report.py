@@ -2,7 +2,6 @@
 measured; and `summary.html`, the same on two pages.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from kdig import __version__
 from kdig.core.files import atomic_write
 from kdig.paper import VERDICTS, claims, counted, decide, findings, published
 from kdig.study import wording
+from kdig.study.command import Parser
 from kdig.study.exhibits import Books, Row, environments, figures, narrow, tables
 from kdig.study.origin import origin, stated
 from kdig.study.outputs import FACT, Outputs
@@ -22,7 +22,7 @@ from kdig.study.summary import values as summary_values
 
 def main(arguments: list[str] | None = None) -> None:
     """Write a profile's report anew, with links to what lies in another folder."""
-    parser = argparse.ArgumentParser(prog="python -m kdig.study.report", description=main.__doc__)
+    parser = Parser(prog="python -m kdig.study.report", description=main.__doc__)
     parser.add_argument("profile")
     parser.add_argument("folder", type=Path, help="where the page is to lie")
     options = parser.parse_args(arguments)

@@ -4,7 +4,6 @@ Each notebook is one papermill command, which is printed, so that it can be type
 report comes last.
 """
 
-import argparse
 import functools
 import hashlib
 import json
@@ -25,7 +24,7 @@ import nbformat
 from kdig import KdigError
 from kdig.core.environment import cores
 from kdig.core.files import alone, atomic_write
-from kdig.study.command import exit_code
+from kdig.study.command import Parser, exit_code
 from kdig.study.depends import dependencies
 from kdig.study.outputs import Outputs
 from kdig.study.report import current_report
@@ -44,7 +43,7 @@ from kdig.study.settings import (
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code: 0 when every notebook ran and the report is written."""
-    parser = argparse.ArgumentParser(prog="python -m kdig", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m kdig", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--profile",
         default="demo",

@@ -5,12 +5,12 @@ It finds a slip of the hand, not a forger: who changes a file can write the list
 history of the repository says who did. `python -m kdig.study.seal outputs/reference/lite` writes it.
 """
 
-import argparse
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 from kdig.core.files import atomic_write
+from kdig.study.command import Parser
 
 SEAL = "SHA256SUMS"
 
@@ -58,7 +58,7 @@ def _present(folder: Path) -> dict[str, str]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Seal a folder of outputs/reference after its files were made."""
-    parser = argparse.ArgumentParser(prog="python -m kdig.study.seal", description=main.__doc__)
+    parser = Parser(prog="python -m kdig.study.seal", description=main.__doc__)
     parser.add_argument("folder", type=Path)
     print(write(parser.parse_args(arguments).folder))
 

@@ -4,7 +4,6 @@ anything.
 `python -m kdig.study.site --profile lite` writes `outputs/site`; it needs `pip install 'kdig[site]'`.
 """
 
-import argparse
 import importlib.util
 import os
 import re
@@ -21,7 +20,7 @@ from nbformat.v4 import new_markdown_cell
 
 from kdig import KdigError
 from kdig.paper import claims, decide, findings
-from kdig.study.command import exit_code
+from kdig.study.command import Parser, exit_code
 from kdig.study.outputs import Outputs
 from kdig.study.pages import described
 from kdig.study.report import summary
@@ -37,7 +36,7 @@ from kdig.study.settings import (
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m kdig.study.site", description=__doc__)
+    parser = Parser(prog="python -m kdig.study.site", description=__doc__)
     parser.add_argument(
         "--profile", default="lite", help="whose results: its reference, or its run"
     )

@@ -9,7 +9,6 @@ A cell begins a slide by its metadata `slideshow`, which JupyterLab shows beside
 notebook has none, each heading, table and figure is a slide, without code.
 """
 
-import argparse
 import csv
 import importlib.util
 import re
@@ -23,7 +22,7 @@ from nbconvert.preprocessors import TagRemovePreprocessor
 
 from kdig import KdigError
 from kdig.core.files import atomic_write
-from kdig.study.command import exit_code
+from kdig.study.command import Parser, exit_code
 from kdig.study.pages import WEB, Exporter, described, math_font, title
 from kdig.study.settings import brief, outputs_of, project_root
 
@@ -34,7 +33,7 @@ class _Deck(Exporter, SlidesExporter):
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m kdig.study.slides", description=__doc__)
+    parser = Parser(prog="python -m kdig.study.slides", description=__doc__)
     parser.add_argument(
         "names", nargs="*", help="lectures, such as 3, or notebooks (default: every lecture)"
     )

@@ -4,7 +4,6 @@
 the reference, with its card.
 """
 
-import argparse
 import json
 import shutil
 import sys
@@ -24,7 +23,7 @@ from kdig.core.store import Result, Workspace
 from kdig.core.train import score_teacher
 from kdig.core.training import Epoch, Recipe
 from kdig.paper.released import load_teacher
-from kdig.study.command import exit_code
+from kdig.study.command import Parser, exit_code
 from kdig.study.settings import REFERENCE, brief, profile_settings, teachers_file
 
 
@@ -195,7 +194,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     from kdig.study.notebooks import NOTEBOOKS  # which imports this module
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m kdig.study.teachers",
         description="Keep a profile's teacher as the reference.",
     )

@@ -4,7 +4,6 @@ Needs no torch and trains nothing. What it finds is *verified*, *stale* (of an e
 something that is named, which is no fault), or *edited by hand*.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from kdig.study.check import EDITED, STALE, VERIFIED, Check
 from kdig.study.check_pages import quoting_pages, written_pages
 from kdig.study.check_records import finished_runs, run_tables, scores
 from kdig.study.check_results import as_sealed, claims_decided, executed, facts_read, facts_shown
+from kdig.study.command import Parser
 from kdig.study.settings import kept_folder
 
 # each is given the folder of a kept profile
@@ -39,7 +39,7 @@ REMEDY = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Print a line for each thing that was checked; 1 when something was edited by hand."""
-    parser = argparse.ArgumentParser(prog="python -m kdig.study.verify", description=main.__doc__)
+    parser = Parser(prog="python -m kdig.study.verify", description=main.__doc__)
     parser.add_argument("--profile", help="one folder of outputs/reference, such as lite")
     options = parser.parse_args(arguments)
     start, counts = time.monotonic(), dict.fromkeys((VERIFIED, STALE, EDITED), 0)
