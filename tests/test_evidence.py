@@ -1,6 +1,7 @@
 """The arms of `docs/evidence.md` differ in what they name, and in nothing else."""
 
 import shutil
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -232,6 +233,15 @@ def test_a_command_ends_with_a_line_and_a_code(capsys):
     assert capsys.readouterr().err.splitlines() == ["error: no folder 'x'", STOPPED]
     with pytest.raises(ZeroDivisionError):
         exit_code(lambda: 1 / 0)
+
+
+def test_a_command_says_a_warning_in_one_line():
+    said = []
+    code = exit_code(
+        lambda: said.append(warnings.formatwarning("weak", UserWarning, "signals.py", 3))
+    )
+    assert (code, said) == (0, ["warning: weak\n"])
+    assert "signals.py:3" in warnings.formatwarning("weak", UserWarning, "signals.py", 3)
 
 
 @pytest.mark.filterwarnings("ignore:the teacher agrees")
