@@ -140,6 +140,23 @@ def factors() -> str:
     return "\n".join(lines)
 
 
+def rivals() -> str:
+    """The student and its rivals, trained alike: size, time of an answer, accuracy."""
+    heads = ["network", "parameters", "ms", "times as fast", "accuracy", "difference", "better"]
+    lines = [_line(heads), _line(["---"] * len(heads))]
+    times = _evidence("13_rival_times").set_index("network")
+    for row in _evidence("13_rivals").itertuples():
+        time = times.loc[row.network]
+        cells = [row.network, f"{time.parameters:,.0f}", f"{time.ms:.2f}"]
+        if pd.isna(row.difference):
+            cells += ["1", f"{row.accuracy:.1f}", "", ""]
+        else:
+            cells += [f"{time.times_as_fast:.2f} ({time.low_fast:.2f} to {time.high_fast:.2f})"]
+            cells += [f"{row.accuracy:.1f}", _difference(row), row.better]
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
 def _evidence(table: str) -> pd.DataFrame:
     return pd.read_csv(_reference("evidence").folder / "tables" / f"{table}.csv")
 
@@ -176,6 +193,7 @@ BLOCKS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "damaged": damaged,
         "losses": losses,
         "factors": factors,
+        "rivals": rivals,
     },
 }
 
