@@ -2,6 +2,7 @@
 kept. No assertion depends on this machine's speed.
 """
 
+import itertools
 import json
 import math
 import time
@@ -442,3 +443,14 @@ def test_sizes_are_those_of_the_networks(settings):
     assert table.parameters["s2"] < table.parameters["mobilenet_v2"]
     assert json.loads(table.to_json())["mmacs"]["s8"] > 0
     assert torch.get_num_threads() == 1
+
+
+def test_names_of_near_points_do_not_cover_each_other():
+    near = {"network": list("abc"), "engine": "torch", "ms": [1.0, 1.01, 1.02], "accuracy": 70.0}
+    far = {"network": ["far"], "engine": "torch", "ms": 9.0, "accuracy": 50.0}
+    table = pd.concat([pd.DataFrame(near), pd.DataFrame(far)], ignore_index=True)
+    figure = deploy_plots.pareto(table.assign(front=True))
+    figure.draw_without_rendering()
+    boxes = [name.get_window_extent() for name in figure.axes[0].texts]
+    assert len(boxes) == 4
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))

@@ -8,6 +8,7 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox, BboxBase
 
 from kdig.measure.engines import ENGINES
 from kdig.measure.plots import FAINT, PAPER, SERIES, WIDTH, plain_ticks, series
@@ -91,11 +92,11 @@ def pareto(table: pd.DataFrame) -> Figure:
         colour, mark = looks[str(engine)]
         axis.plot(rows.ms, rows.accuracy, mark, color=colour, mfc="white", label=engine)
         axis.plot(rows[rows.front].ms, rows[rows.front].accuracy, mark, color=colour)
-    _name(axis, table)
     axis.set(xscale="log", xlabel="processor time of one image (ms, logarithmic)")
     axis.set_ylabel("test accuracy (%)")
     _legend_below(figure, axis)
     plain_ticks(axis.xaxis)
+    _name(figure, axis, table)
     return figure
 
 
@@ -105,11 +106,20 @@ def _legend_below(figure: Figure, axis: Axes) -> None:
                   frameon=False, fontsize="small")  # fmt: skip
 
 
-def _name(axis: Axes, table: pd.DataFrame) -> None:
-    """Name each network once, at its fastest way of running."""
-    for network, rows in table.groupby("network", sort=False):
-        row = rows.loc[rows.ms.idxmin()]
+def _name(figure: Figure, axis: Axes, table: pd.DataFrame) -> None:
+    """Name each network once, at its fastest way of running; a name that would cover a mark or
+    another name stands above it.
+    """
+    figure.draw_without_rendering()  # which gives every mark its place
+    half = 3 * figure.dpi / 72  # of a mark
+    marks = axis.transData.transform(table[["ms", "accuracy"]])
+    taken: list[BboxBase] = [Bbox([mark - half, mark + half]) for mark in marks]
+    fastest = table.loc[table.groupby("network").ms.idxmin()].sort_values("ms")
+    for row in fastest.itertuples():
         place = (row.ms, row.accuracy)
-        axis.annotate(
-            str(network), place, xytext=(4, 5), textcoords="offset points", fontsize="x-small"
+        name = axis.annotate(
+            str(row.network), place, xytext=(4, 5), textcoords="offset points", fontsize="x-small"
         )
+        while any(name.get_window_extent().overlaps(other) for other in taken):
+            name.xyann = (4, name.xyann[1] + 2)
+        taken.append(name.get_window_extent())
