@@ -410,15 +410,11 @@ def test_a_rival_is_better_when_it_is_faster_and_more_accurate():
     assert by.way.tolist() == ["ONNX Runtime"] * 3 + ["ONNX Runtime, int8"]
     assert by.accuracy.worse == pytest.approx(59)
     assert {fact["fact"] for fact in facts} >= {"deploy_rival_good_difference"}
+    words = "Shown to be better than the student (s2) in time and in accuracy:"
     said = tables.said_rivals(table)
-    assert said.startswith(
-        "Trained alike, 1 of 3 rivals is shown to be better than the student (s2)"
-    )
-    assert "in accuracy: good 2.00 times as fast" in said
+    assert said.startswith(f"{words} 1 of 3 rivals that were trained alike (good). good 2.00 times")
     none = tables.said_rivals(table[table.network != "good"])
-    assert none.startswith(
-        "Trained alike, 0 of 2 rivals are shown to be better than the student (s2)"
-    )
+    assert none.startswith(f"{words} 0 of 2 rivals that were trained alike. slow")
 
 
 def test_calibration_images_are_training_images(settings):

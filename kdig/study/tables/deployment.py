@@ -14,6 +14,7 @@ from kdig.study.outputs import Facts
 from kdig.study.tables.compression import printed_s15
 from kdig.study.tables.evidence import Contrast, contrasts, difference
 from kdig.study.tables.shared import Shown, paper_teacher
+from kdig.study.tables.words import joined
 
 TEACHER, STUDENT = "mobilenet_v2", "s2"
 # the abstract: 140 ms and 13 ms
@@ -286,10 +287,11 @@ def said_rivals(table: pd.DataFrame) -> str:
         f" {r.difference:+.1f} points ({r.low:+.1f} to {r.high:+.1f})"
         for r in rows.itertuples()
     ]
-    count = int((rows.better == "yes").sum())
+    better = list(rows[rows.better == "yes"].network)
     return (
-        f"Trained alike, {count} of {len(rows)} rivals {'is' if count == 1 else 'are'} shown to be"
-        f" better than the student ({STUDENT}) in time and in accuracy: {'; '.join(told)}."
+        f"Shown to be better than the student ({STUDENT}) in time and in accuracy: {len(better)} of"
+        f" {len(rows)} rivals that were trained alike{f' ({joined(better)})' if better else ''}."
+        f" {'; '.join(told)}."
     )
 
 
