@@ -190,8 +190,8 @@ class FusedNet(Pooled):
     A block of MobileNetV2 is fast where channels are many and positions few. Its depthwise layer
     uses each number it loads only a few times, which costs most where the image is still large. So
     here the first blocks are Fused-MBConv (Tan and Le 2021, figure 2), with one usual convolution
-    in place of the depthwise one and the one before it. Every activation is a ReLU, which costs
-    nothing in 8 bits. `width` multiplies all channels.
+    in place of the depthwise one and the one before it. Every activation is a ReLU or ReLU6, which
+    costs nothing in 8 bits. `width` multiplies all channels.
     """
 
     def __init__(self, num_classes: int = 10, width: float = 1.0) -> None:
