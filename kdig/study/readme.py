@@ -157,6 +157,14 @@ def rivals() -> str:
     return "\n".join(lines)
 
 
+def conditions() -> str:
+    """The questions of `12_conditions` on CIFAR-10: differences of accuracy in points."""
+    lines = [_line(["question", "difference", "word"]), _line(["---"] * 3)]
+    for _, row in _evidence("12_questions").iterrows():
+        lines.append(_line([row.contrast, _difference(row), row.word]))
+    return "\n".join(lines)
+
+
 def _evidence(table: str) -> pd.DataFrame:
     return pd.read_csv(_reference("evidence").folder / "tables" / f"{table}.csv")
 
@@ -194,6 +202,7 @@ BLOCKS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "losses": losses,
         "factors": factors,
         "rivals": rivals,
+        "conditions": conditions,
     },
 }
 
