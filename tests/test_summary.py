@@ -7,9 +7,10 @@ import pytest
 from helpers import ROOT
 
 from kdig import KdigError
-from kdig.study import printing
+from kdig.study import printing, report
 from kdig.study.outputs import Outputs
 from kdig.study.report import build_report, build_summary
+from kdig.study.settings import results_of
 
 REFERENCE = ROOT / "outputs" / "reference" / "lite"
 SECTIONS = [
@@ -83,5 +84,14 @@ def test_a_browser_that_fails_is_named(page, tmp_path, monkeypatch):
 
 def test_a_profile_that_has_not_run_is_no_summary(elsewhere):
     with pytest.raises(KdigError, match="run `python -m kdig --profile nosuch` first"):
-        printing.results_of("nosuch")
-    assert printing.results_of("lite").folder == REFERENCE
+        results_of("nosuch")
+    assert results_of("lite").folder == REFERENCE
+
+
+@pytest.mark.parametrize("command", [report, printing])
+def test_each_page_says_where_its_facts_come_from(command, elsewhere, tmp_path, capsys):
+    assert command.main(["lite", str(tmp_path)]) == 0
+    assert "of outputs/reference/lite: " in capsys.readouterr().out
+    assert command.main(["nosuch", str(tmp_path / "none")]) != 0
+    assert not (tmp_path / "none").exists()
+    assert "nothing to sum up" in capsys.readouterr().err

@@ -132,15 +132,13 @@ def train_together(
 
 def _train(runs: list[Run], workspace: Workspace, scoring: Scoring, threads: int) -> None:
     side_by_side = {"engine": "fused", "side by side": str(len(runs))}
-    start, made = time.monotonic(), environment(workspace.device, threads) | side_by_side
+    made = environment(workspace.device, threads) | side_by_side
     unfinished = workspace.unfinished(runs, stamp(made, scoring))
     data = workspace.dataset(runs[0].dataset, runs[0].image_size)
     members = [_member(run, workspace, scoring) for run in runs]
     normalisation = (data.mean, data.std) if runs[0].recipe.normalise else NOT_NORMALISED
     fit_together(members, normalisation, scoring.every, unfinished)
-    if unfinished.epochs:
-        made = made | {"went on after epoch": str(unfinished.epochs)}
-    seconds = (time.monotonic() - start + unfinished.seconds) / len(runs)
+    made, seconds = made | unfinished.noted, unfinished.spent / len(runs)
     for run, net, history, scored in ((m.run, m.net, m.history, m.scored) for m in members):
         if is_finite(history):
             model = with_normalisation(net, *normalisation)

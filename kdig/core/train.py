@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
@@ -230,7 +229,7 @@ def _tried(
 def _train(
     run: Run, workspace: Workspace, scoring: Scoring, threads: int, epochs_shown: bool
 ) -> Result:
-    start, made = time.monotonic(), environment(workspace.device, threads)
+    made = environment(workspace.device, threads)
     unfinished = workspace.unfinished([run], stamp(made, scoring))
     # the seed covers initial weights and the teacher's dropout, whatever this process has drawn
     with whole_process(threads):
@@ -244,10 +243,7 @@ def _train(
             run, model, net, workspace, pictures, scoring.every, epochs_shown, unfinished
         )
         predicted = predict(model, scored, device=workspace.device).argmax(1)
-    if unfinished.epochs:
-        made = made | {"went on after epoch": str(unfinished.epochs)}
-    seconds = time.monotonic() - start + unfinished.seconds
-    record = as_record(run, history, net, data, seconds, made)
+    record = as_record(run, history, net, data, unfinished.spent, made | unfinished.noted)
     result = keep_trained(record, history, scoring, predicted, net, (mean, std), workspace)
     unfinished.remove()
     return result

@@ -35,7 +35,18 @@ class Unfinished:
     stamp: Mapping[str, str]
     epochs: int = 0  # that were taken from the file
     seconds: float = 0.0  # that these epochs took
+    begun: float = field(default_factory=time.monotonic)
     written: float = field(default_factory=time.monotonic)
+
+    @property
+    def spent(self) -> float:
+        """Seconds of training until now, those before a kill among them."""
+        return time.monotonic() - self.begun + self.seconds
+
+    @property
+    def noted(self) -> dict[str, str]:
+        """What a record says of a training that went on: where it did (empty: it did not)."""
+        return {"went on after epoch": str(self.epochs)} if self.epochs else {}
 
     def restore(self, parts: Mapping[str, Stateful]) -> list[dict[str, Any]]:
         """Put `parts` and torch's generators where the file says; the history up to there (empty:

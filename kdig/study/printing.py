@@ -12,9 +12,8 @@ from pathlib import Path
 from kdig import KdigError
 from kdig.core.files import atomic_write
 from kdig.study.command import Parser, exit_code
-from kdig.study.outputs import Outputs
 from kdig.study.report import build_summary
-from kdig.study.settings import brief, kept_folder, outputs_of
+from kdig.study.settings import brief, results_of
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _SECONDS = 120
@@ -37,17 +36,8 @@ def write(profile: str, folder: Path | None = None) -> None:
     outputs = results_of(profile)
     page = build_summary(outputs, profile, folder or outputs.folder)
     made = pdf(page)
-    print(f"summary: {brief(page)}")
+    print(f"summary of {brief(outputs.folder)}: {brief(page)}")
     print(f"on paper: {brief(made)}" if made else f"no PDF: none of {', '.join(BROWSERS)} is here")
-
-
-def results_of(profile: str) -> Outputs:
-    """The outputs of a profile, or its reference. Raises `KdigError` when neither has facts."""
-    kept = Outputs(kept_folder(profile))
-    for outputs in (outputs_of(profile), kept):
-        if any((outputs.folder / "facts").glob("*.csv")):
-            return outputs
-    raise KdigError(f"nothing to sum up: run `python -m kdig --profile {profile}` first")
 
 
 def pdf(page: Path) -> Path | None:

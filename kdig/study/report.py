@@ -2,6 +2,7 @@
 measured; and `summary.html`, the same on two pages.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,30 @@ from kdig import __version__
 from kdig.core.files import atomic_write
 from kdig.paper import VERDICTS, claims, counted, decide, findings, published
 from kdig.study import wording
-from kdig.study.command import Parser
+from kdig.study.command import Parser, exit_code
 from kdig.study.exhibits import Books, Row, environments, figures, narrow, tables
 from kdig.study.origin import origin, stated
 from kdig.study.outputs import FACT, Outputs
-from kdig.study.settings import outputs_of
+from kdig.study.settings import brief, results_of
 from kdig.study.summary import values as summary_values
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Write a profile's report anew, with links to what lies in another folder."""
     parser = Parser(prog="python -m kdig.study.report", description=main.__doc__)
     parser.add_argument("profile")
     parser.add_argument("folder", type=Path, help="where the page is to lie")
     options = parser.parse_args(arguments)
-    print(build_report(outputs_of(options.profile), options.profile, options.folder))
+    return exit_code(lambda: write(options.profile, options.folder))
+
+
+def write(profile: str, folder: Path) -> None:
+    """Write the report and the summary into `folder`; say where their facts come from.
+
+    Raises `KdigError` for a profile without facts.
+    """
+    outputs = results_of(profile)
+    print(f"report of {brief(outputs.folder)}: {brief(build_report(outputs, profile, folder))}")
 
 
 def build_report(outputs: Outputs, profile: str, folder: Path | None = None) -> Path:
@@ -282,4 +292,4 @@ def _strip(claim: Row) -> Row | None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

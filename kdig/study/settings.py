@@ -301,6 +301,15 @@ def _outputs_at(folder: Path) -> Outputs:
     return Outputs(folder)
 
 
+def results_of(profile: str) -> Outputs:
+    """The outputs of a profile, or its reference. Raises `KdigError` when neither has facts."""
+    kept = Outputs(kept_folder(profile))
+    for outputs in (outputs_of(profile), kept):
+        if any((outputs.folder / "facts").glob("*.csv")):
+            return outputs
+    raise KdigError(f"nothing to sum up: run `python -m kdig --profile {profile}` first")
+
+
 def open_notebook(notebook: str, namespace: dict[str, Any]) -> Settings:
     """The checked parameters of `notebook`, from its `globals()`.
 
