@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import settings_of
+from helpers import ROOT, settings_of
 from torch import nn
 
 from kdig import KdigError
@@ -13,6 +13,7 @@ from kdig.core.augment import overlay
 from kdig.core.networks import build
 from kdig.core.signals import Teacher
 from kdig.measure import steps
+from kdig.study.outputs import Outputs
 from kdig.study.tables import beyond, evidence
 
 
@@ -237,3 +238,37 @@ def test_contrasts_find_what_is_planted():
     (panel,) = beyond.overlay_panel(table).values()
     assert panel.arm.tolist() == [*names, "maps of the image"]
     assert isinstance(beyond.overlay_contrasts(names)[0], evidence.Contrast)
+
+
+def test_questions_beyond_the_paper_are_answered_by_their_intervals():
+    rows = [
+        ("beyond_saliency - no overlay", 1.0, 0.5, 1.5, "12_overlays"),
+        ("beyond_IG - grey", 0.0, -0.2, 0.3, "12_overlays"),
+        ("beyond_fly_2", -2.0, -3.0, -1.0, "12_fly"),
+        ("beyond_steps_midpoint", 1.3, 1.2, 1.4, "12_fewer"),
+        ("beyond_steps_placed", 2.3, 1.9, 2.7, "12_fewer"),
+        ("conditions_a>b: KD", 3.0, -1.0, 7.0, "12_pairs"),
+        ("alignment_siblings_all_ig_kl", -0.1, -0.2, 0.3, "11_siblings"),
+        ("pvalue", 1.0, 1.0, 1.0, "04_tests"),
+    ]
+    facts = pd.DataFrame(rows, columns=["fact", "value", "low", "high", "item"])
+    found = beyond.questions(facts.assign(n=3, notebook="12_beyond")).set_index("of")
+    assert found.answer.to_dict() == {
+        "saliency - no overlay": "more",
+        "IG - grey": "equal within the margin",
+        "2": "less",
+        "midpoint": "less",
+        "placed": "undecided",
+        "a>b: KD": "undecided",
+        "all ig kl": "undecided",
+    }
+
+
+def test_every_kept_answer_beyond_the_paper_is_a_row():
+    facts = Outputs(ROOT / "outputs" / "reference" / "evidence").all_facts()
+    asked = facts[(facts.why_not_decided == "the paper does not ask this") & facts.low.notna()]
+    rows = beyond.questions(facts).notebook.value_counts()
+    assert set(asked.notebook) >= {"12_beyond", "12_conditions"}
+    for notebook in ("12_beyond", "12_conditions"):
+        assert rows[notebook] == (asked.notebook == notebook).sum(), notebook
+    assert rows["11_alignment"] == (facts.item == "11_siblings").sum()
