@@ -236,7 +236,9 @@ def test_contrasts_find_what_is_planted():
     assert len({fact["fact"] for fact in facts}) == len(facts)
     assert "3 of 3 intervals leave out 0" in beyond.overlay_said(table)
     (panel,) = beyond.overlay_panel(table).values()
-    assert panel.arm.tolist() == [*names, "maps of the image"]
+    assert panel.arm.tolist() == [*names, "another image's IG map", "grey", "maps of the image"]
+    assert panel.overlay.eq("control").tolist() == [False, False, True, True, True, False]
+    assert panel.set_index("arm").value["grey"] == pytest.approx(-1, abs=0.15)
     assert isinstance(beyond.overlay_contrasts(names)[0], evidence.Contrast)
 
 

@@ -31,6 +31,7 @@ def test_differences_are_above_below_or_cannot_be_told():
     assert words.finding(table, "the student") == (
         "Of 3 compared with the student: 1 above, 1 below and 1 that cannot be told from it"
     )
+    assert words.finding(table[:2], "it") == "Of 2 compared with it: 1 above and 1 below"
 
 
 def test_where_nothing_can_be_told_the_largest_difference_is_named():

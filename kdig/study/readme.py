@@ -20,6 +20,7 @@ from kdig.study.index import entries, renewed_part
 from kdig.study.outputs import Outputs
 from kdig.study.report import summary
 from kdig.study.settings import kept_folder, project_root
+from kdig.study.tables.conditions import word
 
 PROFILE = "lite"  # whose reference is quoted
 # the findings of the README, in its order; their sentences are those of the report
@@ -159,9 +160,21 @@ def rivals() -> str:
 
 def conditions() -> str:
     """The questions of `12_conditions` on CIFAR-10: differences of accuracy in points."""
+    return _answered("12_questions")
+
+
+def overlays() -> str:
+    """What maps by each attribution, and maps on the fly, change as overlays on CIFAR-10, in points
+    of accuracy.
+    """
+    return _answered("12_overlays", "12_fly_trained")
+
+
+def _answered(*tables: str) -> str:
+    """The contrasts of `tables` with their intervals and words."""
     lines = [_line(["question", "difference", "word"]), _line(["---"] * 3)]
-    for _, row in _evidence("12_questions").iterrows():
-        lines.append(_line([row.contrast, _difference(row), row.word]))
+    for _, row in pd.concat(map(_evidence, tables)).iterrows():
+        lines.append(_line([row.contrast, _difference(row), word(row.low, row.high)]))
     return "\n".join(lines)
 
 
@@ -202,6 +215,7 @@ BLOCKS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "losses": losses,
         "factors": factors,
         "rivals": rivals,
+        "overlays": overlays,
         "conditions": conditions,
     },
 }

@@ -39,16 +39,12 @@ def _sides(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame
 
 def finding(rows: pd.DataFrame, than: str) -> str:
     """A figure's title: how many of `rows` lie above and below `than`."""
-    above, below, _ = _sides(rows)
-    if not len(above) + len(below):
+    above, below, rest = map(len, _sides(rows))
+    if not above + below:
         return f"None of {len(rows)} differences to {than} can be told from zero"
-    sides = [f"{len(some)} above" for some in [above] if len(some)]
-    sides += [f"{len(some)} below" for some in [below] if len(some)]
-    return f"Of {len(rows)} compared with {than}: {joined([*sides, _rest(rows, above, below)])}"
-
-
-def _rest(rows: pd.DataFrame, above: pd.DataFrame, below: pd.DataFrame) -> str:
-    return f"{len(rows) - len(above) - len(below)} that cannot be told from it"
+    sides = {"above": above, "below": below, "that cannot be told from it": rest}
+    said = [f"{number} {side}" for side, number in sides.items() if number]
+    return f"Of {len(rows)} compared with {than}: {joined(said)}"
 
 
 def compared(
