@@ -14,7 +14,7 @@ from kdig.core.networks import build
 from kdig.core.signals import Teacher
 from kdig.measure import steps
 from kdig.study.outputs import Outputs
-from kdig.study.tables import beyond, evidence
+from kdig.study.tables import answers, beyond, evidence
 
 
 def test_levels_are_those_of_the_overlay():
@@ -254,7 +254,7 @@ def test_questions_beyond_the_paper_are_answered_by_their_intervals():
         ("pvalue", 1.0, 1.0, 1.0, "04_tests"),
     ]
     facts = pd.DataFrame(rows, columns=["fact", "value", "low", "high", "item"])
-    found = beyond.questions(facts.assign(n=3, notebook="12_beyond")).set_index("of")
+    found = answers.questions(facts.assign(n=3, notebook="12_beyond")).set_index("of")
     assert found.answer.to_dict() == {
         "saliency - no overlay": "more",
         "IG - grey": "equal within the margin",
@@ -269,7 +269,7 @@ def test_questions_beyond_the_paper_are_answered_by_their_intervals():
 def test_every_kept_answer_beyond_the_paper_is_a_row():
     facts = Outputs(ROOT / "outputs" / "reference" / "evidence").all_facts()
     asked = facts[(facts.why_not_decided == "the paper does not ask this") & facts.low.notna()]
-    rows = beyond.questions(facts).notebook.value_counts()
+    rows = answers.questions(facts).notebook.value_counts()
     assert set(asked.notebook) >= {"12_beyond", "12_conditions"}
     for notebook in ("12_beyond", "12_conditions"):
         assert rows[notebook] == (asked.notebook == notebook).sum(), notebook

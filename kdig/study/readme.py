@@ -20,7 +20,6 @@ from kdig.study.index import entries, renewed_part
 from kdig.study.outputs import Outputs
 from kdig.study.report import summary
 from kdig.study.settings import kept_folder, project_root
-from kdig.study.tables.conditions import word
 
 PROFILE = "lite"  # whose reference is quoted
 # the findings of the README, in its order; their sentences are those of the report
@@ -174,7 +173,7 @@ def _answered(*tables: str) -> str:
     """The contrasts of `tables` with their intervals and words."""
     lines = [_line(["question", "difference", "word"]), _line(["---"] * 3)]
     for _, row in pd.concat(map(_evidence, tables)).iterrows():
-        lines.append(_line([row.contrast, _difference(row), word(row.low, row.high)]))
+        lines.append(_line([row.contrast, _difference(row), row.word]))
     return "\n".join(lines)
 
 

@@ -1,19 +1,14 @@
 """The tables of `12_beyond`: attributions by cost, agreement and use; maps on the fly; fewer steps."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from kdig.measure.stats import leaves_out, mean_interval
 from kdig.study.tables import evidence, words
-from kdig.study.tables.conditions import word
+from kdig.study.tables.answers import word
 from kdig.study.tables.shared import Shown
-
-# the questions of `11_...` and `12_...` that are no claim of a paper or poster, by the table that
-# answers them; `against` is the value that an answer is compared with
-_QUESTIONS = Path(__file__).parent.with_name("beyond.csv")
 
 # gradients an image that an attribution needs; the others need as many as it has steps
 GRADIENTS = {"saliency": 1, "input_x_gradient": 1, "grad_cam": 1, "deep_lift": 2, "random_map": 0}
@@ -89,14 +84,17 @@ def overlay_contrasts(names: Sequence[str]) -> list[evidence.Contrast]:
 
 
 def overlays(frame: pd.DataFrame, asked: Sequence[evidence.Contrast]) -> Shown:
-    """Contrasts in percentage points of accuracy, from the one linear model accuracy ~ block + arm."""
+    """Contrasts in percentage points of accuracy, from the one linear model accuracy ~ block + arm,
+    with the word that each interval gets.
+    """
     table, _ = evidence.contrasts(frame, asked)
+    table["word"] = [word(low, high) for low, high in zip(table.low, table.high)]
     facts = [
         {"fact": f"beyond_{row.contrast}", "value": row.value, "low": row.low, "high": row.high}
         | {"n": row.blocks}
         for row in table.itertuples()
     ]
-    kept = table[["contrast", "value", "low", "high", "margin", "blocks"]]
+    kept = table[["contrast", "value", "low", "high", "word", "margin", "blocks"]]
     return kept.rename(columns={"value": "difference"}), facts
 
 
@@ -227,24 +225,3 @@ def overlay_said(table: pd.DataFrame) -> str:
         f"Maps of the image itself, mean over attributions, less: {words.joined(parts)} percentage"
         f" points; {told} of {len(rows)} intervals leave out 0."
     )
-
-
-def questions(facts: pd.DataFrame) -> pd.DataFrame:
-    """Every answer to a question that the paper does not ask: `question`, what of it (`of`), `value`
-    with its unit and 95 % interval, `n`, and `answer`.
-
-    `answer` is `conditions.word` of the interval beside `against`: `more`, `less`, `undecided`, or,
-    of points of accuracy, `equal within the margin`.
-    """
-    rows = facts.merge(pd.read_csv(_QUESTIONS, keep_default_na=False), on="item")
-    margins = rows.unit.map({"points": evidence.MARGIN}).fillna(0.0)
-    rows["of"] = [
-        fact.removeprefix(prefix).replace("_", " ") for fact, prefix in zip(rows.fact, rows.prefix)
-    ]
-    rows["n"] = rows.n.astype("Int64")
-    rows["answer"] = [
-        word(low, high, margin)
-        for low, high, margin in zip(rows.low - rows.against, rows.high - rows.against, margins)
-    ]
-    shown = ["question", "of", "value", "unit", "low", "high", "against", "n", "answer", "notebook"]
-    return rows[shown]

@@ -8,20 +8,9 @@ import pandas as pd
 
 from kdig.measure import stats
 from kdig.study.tables import evidence, words
+from kdig.study.tables.answers import EQUAL, LESS, MORE, OPEN, word
 from kdig.study.tables.evidence import Contrast, difference
 from kdig.study.tables.shared import Shown
-
-# what an interval says of a difference, by the margin of `docs/evidence.md`
-MORE, LESS, EQUAL, OPEN = "more", "less", "equal within the margin", "undecided"
-
-
-def word(low: float, high: float, margin: float = evidence.MARGIN) -> str:
-    """`more` or `less` where the interval leaves out 0, `equal within the margin` where it lies
-    inside of the margin, `undecided` otherwise.
-    """
-    if -margin < low and high < margin:
-        return EQUAL
-    return MORE if low > 0 else LESS if high < 0 else OPEN
 
 
 def answers(frame: pd.DataFrame, asked: Sequence[Contrast]) -> Shown:

@@ -11,12 +11,12 @@ from statsmodels.formula.api import ols
 from statsmodels.regression.linear_model import RegressionResults
 
 from kdig.study.evidence import OVERLAYS, TARGETS
+from kdig.study.tables.answers import MARGIN
 from kdig.study.tables.shared import Shown
 
 Prediction = Literal["above", "within", ""]
-# the smallest difference of accuracies that matters (percentage points), of losses and of
-# divergences (nats), and of logit gaps
-MARGIN, MARGIN_NATS, MARGIN_GAP = 0.4, 0.05, 0.5
+# the smallest differences that matter: of losses and of divergences (nats), and of logit gaps
+MARGIN_NATS, MARGIN_GAP = 0.05, 0.5
 
 
 @dataclass(frozen=True)
