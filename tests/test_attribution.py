@@ -334,7 +334,7 @@ def test_images_go_through_the_network_in_parts(name):
     """A backward pass of 250 images at once fills the memory of a laptop."""
     model = with_normalisation(build("s8", 10, 0.25), (0.4,) * 3, (0.3,) * 3).double().eval()
     x, y = torch.rand(250, 3, 8, 8).double(), torch.arange(250) % 10
-    rows = [0]
+    rows = []
 
     def count(module, given, _):
         if isinstance(module, nn.Conv2d):
@@ -343,7 +343,7 @@ def test_images_go_through_the_network_in_parts(name):
     hook = nn.modules.module.register_module_forward_hook(count)
     found = attribute(model, x, y, name, steps=2)
     hook.remove()
-    assert max(rows) <= 96
+    assert name == "random_map" or max(rows) <= (16 if name == "deep_lift" else 96)
     assert torch.allclose(found[-1:], attribute(model, x[-1:], y[-1:], name, steps=2))
 
 

@@ -20,6 +20,7 @@ from kdig.study.index import entries, renewed_part
 from kdig.study.outputs import Outputs
 from kdig.study.report import summary
 from kdig.study.settings import kept_folder, project_root
+from kdig.study.tables.answers import questions
 
 PROFILE = "lite"  # whose reference is quoted
 # the findings of the README, in its order; their sentences are those of the report
@@ -159,7 +160,7 @@ def rivals() -> str:
 
 def conditions() -> str:
     """The questions of `12_conditions` on CIFAR-10: differences of accuracy in points."""
-    return _answered("12_questions")
+    return _answered("12_surface_answers", "12_pairs", "12_patience", "12_noise")
 
 
 def overlays() -> str:
@@ -169,11 +170,13 @@ def overlays() -> str:
     return _answered("12_overlays", "12_fly_trained")
 
 
-def _answered(*tables: str) -> str:
-    """The contrasts of `tables` with their intervals and words."""
+def _answered(*items: str) -> str:
+    """The answers that stand in these tables, with their intervals and words."""
     lines = [_line(["question", "difference", "word"]), _line(["---"] * 3)]
-    for _, row in pd.concat(map(_evidence, tables)).iterrows():
-        lines.append(_line([row.contrast, _difference(row), row.word]))
+    facts = _reference("evidence").all_facts()
+    asked = questions(facts[facts["item"].isin(items)]).rename(columns={"value": "difference"})
+    for _, row in asked.iterrows():
+        lines.append(_line([row.of, _difference(row), row.answer]))
     return "\n".join(lines)
 
 
@@ -191,7 +194,9 @@ def _images(trained: str) -> str:
 
 def _difference(row: Any, low: str = "low", high: str = "high") -> str:
     ends = getattr(row, low), getattr(row, high)
-    return f"{row.difference:+.1f} ({ends[0]:+.1f} to {ends[1]:+.1f})"
+    # + 0.0: what rounds to 0 has no sign
+    shown = [f"{round(number, 1) + 0.0:+.1f}" for number in (row.difference, *ends)]
+    return f"{shown[0]} ({shown[1]} to {shown[2]})"
 
 
 def gaps() -> str:

@@ -8,15 +8,15 @@ MARGIN = 0.4
 # each, how its facts' names begin, and the value that an answer is compared with
 QUESTIONS = pd.DataFrame(
     [
-        ("11_siblings", "alignment_siblings_", "", 0,
-         "Are students with IG more like their siblings than those without?"),
-        ("12_overlays", "beyond_", "points", 0, "What does a map buy as an overlay?"),
+        ("11_siblings", "alignment_siblings_", "as in 11", 0,
+         "Likeness to siblings: with IG less without (KL is a distance)"),
+        ("12_overlays", "beyond_", "points", 0, "What does an overlay change in accuracy?"),
         ("12_fly", "beyond_fly_", "levels of 255", 0,
          "What do so few steps on the fly change in an overlay's error?"),
         ("12_fly_trained", "beyond_", "points", 0, "What do maps on the fly change in accuracy?"),
         ("12_fewer", "beyond_steps_", "times", 2,
-         "Does a scheme need half as many gradients for equal overlays?"),
-        ("12_surface_answers", "conditions_", "points", 0, "Which strength of the overlay helps?"),
+         "How many times fewer gradients are enough for equal overlays?"),
+        ("12_surface_answers", "conditions_", "points", 0, "What do weak and strong overlays change?"),
         ("12_pairs", "conditions_", "points", 0,
          "Which signal of which teacher helps which student?"),
         ("12_patience", "conditions_", "points", 0,

@@ -15,6 +15,9 @@ GRADIENTS = {"saliency": 1, "input_x_gradient": 1, "grad_cam": 1, "deep_lift": 2
 BASE = "Gauss-Legendre"
 # half as many gradients at equal maps: what would be worth another scheme
 TWICE = 2.0
+IG = "integrated_gradients"
+# arms whose overlay says nothing about the image -> how they are called in a sentence
+CONTROLS = {"random_map": "random_map", "other image": "another image's IG map", "grey": "grey"}
 
 
 def methods(
@@ -39,47 +42,44 @@ def methods(
 
 def method_panel(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """`methods` as a panel: the same image's maps, and another image's."""
-    there = table[table.attribution != "integrated_gradients"]
+    there = others(table)
     own = there.rename(columns={"rank_with_ig": "value"}).assign(maps="of the same image")
     floor = there.assign(value=there.floor, low=there.floor, high=there.floor)
     both = pd.concat([own, floor.assign(maps="of another image (floor)")])
     return {"rank correlation with IG's map": both.drop(columns="n")}
 
 
+def others(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `methods` that are compared with IG."""
+    return table[table.attribution != IG]
+
+
 def methods_said(table: pd.DataFrame) -> str:
-    """Which attribution is nearest to IG, and which is no nearer than another image's map."""
-    rows = table[table.attribution != "integrated_gradients"]
+    """Which attribution is nearest to IG, and which cannot be told from another image's map."""
+    rows = others(table)
     best = rows.loc[rows.rank_with_ig.idxmax()]
     far = rows[rows.low <= rows.floor]
     named = words.joined(far.attribution) if len(far) else "none of them"
     return (
         f"Nearest to IG is {best.attribution} ({best.rank_with_ig:.2f}, {best.low:.2f} to"
-        f" {best.high:.2f}; floor {best.floor:.2f}) with {best.gradients} gradients an image. No"
-        f" nearer than another image's map: {named}."
+        f" {best.high:.2f}; floor {best.floor:.2f}) with {best.gradients} gradients an image. Not"
+        f" told from another image's map: {named}."
     )
 
 
 def overlay_contrasts(names: Sequence[str]) -> list[evidence.Contrast]:
-    """What each map buys as an overlay, against no overlay, and whether it is its own image's."""
-    maps = [name for name in names if name != "random_map"]
-    against = {"none": "no overlay", "other image": "another image's IG map", "grey": "grey"}
-    overlaid = {name: name for name in names} | {
-        against[arm]: arm for arm in ("other image", "grey")
-    }
+    """What each overlay changes, whether an IG map has to be its own image's, and how the maps of the
+    image, all together and one by one, stand to the controls and to IG.
+    """
+    maps = [name for name in names if name not in CONTROLS]
+    controls = {arm: said for arm, said in CONTROLS.items() if arm in names or arm != "random_map"}
+    asked = [(said, [arm], "none") for arm, said in ({n: n for n in maps} | controls).items()]
+    asked += [("IG", [IG], arm) for arm in (*controls, *maps) if arm != IG]
+    asked += [("maps of the image", maps, arm) for arm in ("none", "other image", "grey")]
+    called = {"none": "no overlay", **CONTROLS}
     return [
-        *(
-            evidence.Contrast(f"{said} - no overlay", evidence.difference([arm], ["none"]))
-            for said, arm in overlaid.items()
-        ),
-        *(
-            evidence.Contrast(f"maps of the image - {said}", evidence.difference(maps, [arm]))
-            for arm, said in against.items()
-        ),
-        *(
-            evidence.Contrast(f"IG - {name}", evidence.difference(["integrated_gradients"], [name]))
-            for name in names
-            if name != "integrated_gradients"
-        ),
+        evidence.Contrast(f"{said} - {called.get(arm, arm)}", evidence.difference(arms, [arm]))
+        for said, arms, arm in asked
     ]
 
 
@@ -99,11 +99,13 @@ def overlays(frame: pd.DataFrame, asked: Sequence[evidence.Contrast]) -> Shown:
 
 
 def overlay_panel(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The contrasts to no overlay, as a panel."""
-    rows = table[table.contrast.str.endswith("- no overlay")]
+    """What each overlay changes, as a panel."""
+    each = ~table.contrast.str.startswith("maps of the image")
+    rows = table[table.contrast.str.endswith("- no overlay") & each]
     rows = rows.assign(arm=rows.contrast.str.removesuffix(" - no overlay"), value=rows.difference)
-    controls = rows.arm.isin(["random_map", "another image's IG map", "grey"])
-    rows["overlay"] = controls.map({True: "control", False: "map of the image"})
+    rows["overlay"] = rows.arm.isin(CONTROLS.values()).map(
+        {True: "control", False: "map of the image"}
+    )
     return {"accuracy less that without overlay (points)": rows}
 
 
@@ -130,11 +132,12 @@ def fly_said(table: pd.DataFrame) -> str:
     first, rest = table.iloc[0], table.iloc[1:]
     better = rest[rest.gap_high < 0]
     row = better.iloc[0] if len(better) else rest.loc[rest.levels.idxmin()]
-    verb = "is nearer" if len(better) else "is not nearer"
+    verb = "is nearer" if len(better) else "cannot be told to be nearer"
+    steps = row.maps.rpartition(" ")[2]
+    gap = f"{row.less_precomputed:+.1f}, {row.gap_low:+.1f} to {row.gap_high:+.1f}"
     return (
         f"A precomputed map, moved with the view, errs by {first.levels:.1f} levels of 255; a map"
-        f" {row.maps} {verb} to the view's own ({row.less_precomputed:+.1f}, {row.gap_low:+.1f} to"
-        f" {row.gap_high:+.1f})."
+        f" on the fly by {steps} steps {verb} to the view's own ({gap})."
     )
 
 
@@ -183,8 +186,8 @@ def equal_maps(frame: pd.DataFrame, at: int, draws: int = 2000) -> Shown:
         slope, height = _lines(frame, scheme, rows)
         ratio = at / np.exp((wanted - height) / slope)
         low, high = np.quantile(ratio[1:], [0.025, 0.975])
-        word = "twice fewer" if low > TWICE else "less than twice" if high < TWICE else "undecided"
-        row = {"scheme": scheme, "times_fewer": ratio[0], "low": low, "high": high, "word": word}
+        said = "twice fewer" if low > TWICE else "less than twice" if high < TWICE else "undecided"
+        row = {"scheme": scheme, "times_fewer": ratio[0], "low": low, "high": high, "word": said}
         found.append(row)
         facts.append(
             {"fact": f"beyond_steps_{scheme}", "value": ratio[0], "low": low, "high": high}
@@ -203,9 +206,9 @@ def equal_said(table: pd.DataFrame, at: int) -> str:
     start = (
         f"Twice fewer gradients are enough with {words.joined(good.scheme)}."
         if len(good)
-        else "No scheme is shown to need half of the gradients."
+        else "No scheme is shown to get by with half of the gradients."
         if (table.word == "undecided").any()
-        else "A clean negative: no scheme needs half of the gradients."
+        else "No scheme gets by with half of the gradients."
     )
     return (
         f"{start} For overlays as good as those of Gauss-Legendre with {at} gradients, times fewer:"
@@ -214,14 +217,15 @@ def equal_said(table: pd.DataFrame, at: int) -> str:
 
 
 def overlay_said(table: pd.DataFrame) -> str:
-    """What maps of the image itself buy, against each control."""
-    rows = table[table.contrast.str.startswith("maps of the image")]
-    parts = [
-        f"{row.contrast.partition(' - ')[2]} {row.difference:+.1f} ({row.low:+.1f} to {row.high:+.1f})"
-        for row in rows.itertuples()
+    """What an overlay of IG changes, and whether it has to be the image's own."""
+    rows = table.set_index("contrast").loc[
+        [f"{IG} - no overlay", "IG - another image's IG map", "IG - grey"]
     ]
+    none, other, grey = (
+        f"{row.difference:+.1f} ({row.low:+.1f} to {row.high:+.1f})" for row in rows.itertuples()
+    )
     told = int(leaves_out(rows.low, rows.high).sum())
     return (
-        f"Maps of the image itself, mean over attributions, less: {words.joined(parts)} percentage"
-        f" points; {told} of {len(rows)} intervals leave out 0."
+        f"Accuracy with overlays of IG, in percentage points: {none} beside no overlay, {other} beside"
+        f" another image's map, {grey} beside plain grey; {told} of 3 intervals leave out 0."
     )
