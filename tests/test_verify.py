@@ -38,8 +38,8 @@ def renewed(tmp_path_factory):
     shutil.copytree(ROOT / "docs", root / "docs")
     folder = root / "outputs" / "reference" / "lite"
     shutil.copytree(REFERENCE, folder)
-    # the README's drawing comes from there, and tables of the results page
-    for part in ("evidence/executed", "evidence/tables"):
+    # the README's drawing comes from there, and numbers of the results page
+    for part in ("evidence/executed", "evidence/facts", "evidence/tables"):
         shutil.copytree(REFERENCE.parent / part, folder.parent / part)
     outputs = Outputs(folder)
     decided = decide(claims(), outputs.all_facts())
