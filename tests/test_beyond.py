@@ -227,7 +227,7 @@ def test_contrasts_find_what_is_planted():
         for b in range(3)
         for arm, gain in gains.items()
     ]
-    table, facts = beyond.overlays(pd.DataFrame(rows), beyond.overlay_contrasts(names))
+    table, facts = evidence.answered(pd.DataFrame(rows), beyond.overlay_contrasts(names), "beyond")
     found = table.set_index("contrast").difference
     assert found["saliency - no overlay"] == pytest.approx(3, abs=0.15)
     assert found["maps of the image - another image's IG map"] == pytest.approx(3, abs=0.15)

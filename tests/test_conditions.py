@@ -7,7 +7,7 @@ from helpers import settings_of
 
 from kdig import KdigError
 from kdig.core.data import mislabelled
-from kdig.study.tables import conditions
+from kdig.study.tables import answers, conditions, evidence
 
 
 @pytest.fixture
@@ -92,13 +92,13 @@ def test_what_cannot_be_asked_is_said_in_a_line(given, said, elsewhere):
     ],
 )  # fmt: skip
 def test_words_follow_the_interval(low, high, word):
-    assert conditions.word(low, high) == word
+    assert answers.word(low, high) == word
 
 
 def test_surface_finds_a_harmful_blend():
     gains = {(0.0, 0.0): 0.0} | {(b, p): -10 * b * p for b in (0.1, 0.9) for p in (0.1, 0.5)}
     frame = planted(gains, "blend", "probability")
-    table, facts = conditions.answers(frame, conditions.surface_contrasts(frame))
+    table, facts = evidence.answered(frame, conditions.surface_contrasts(frame), "conditions")
     strongest = table.set_index("contrast").loc["strongest overlay - none"]
     assert strongest.difference == pytest.approx(-4.5, abs=0.2)
     assert strongest.word == "less"
@@ -118,7 +118,7 @@ def test_pairs_are_compared_with_their_own_student():
     gains = {(pair, s): base + 2 * (s == "KD") for pair, base in (("a>b", 0), ("c>d", 20))
              for s in ("none", "KD", "AT", "IG")}  # fmt: skip
     frame = planted(gains, "pair", "signal")
-    table, _ = conditions.answers(frame, conditions.pair_contrasts(frame))
+    table, _ = evidence.answered(frame, conditions.pair_contrasts(frame), "conditions")
     assert table.difference.to_numpy() == pytest.approx([2, 0, 0, 2, 0, 0], abs=0.2)
     assert table.word.tolist()[::3] == ["more", "more"]
     (panel,) = conditions.pair_panel(table).values()
@@ -137,7 +137,7 @@ def test_patience_tells_main_effects_from_their_interaction():
 
     arms = [(t, e, o) for t in ("stored", "of the view") for e in (12, 24) for o in ("none", "map")]
     frame = planted({arm: gain(*arm) for arm in arms}, "targets", "epochs", "overlay")
-    table, _ = conditions.answers(frame, conditions.patience_contrasts(frame))
+    table, _ = evidence.answered(frame, conditions.patience_contrasts(frame), "conditions")
     assert table.difference.to_numpy() == pytest.approx([2.0, 4.0, -0.5, 2.0], abs=0.1)
     assert table.contrast[1] == "24 epochs - 12"
 
@@ -146,7 +146,7 @@ def test_noise_asks_how_the_gain_grows_and_which_alpha_is_best():
     gains = {(0.0, 0.0): 5.0, (0.0, 0.5): 5.0, (0.0, 0.1): 8.0,
              (0.4, 0.0): 0.0, (0.4, 0.5): 4.0, (0.4, 0.1): 4.02}  # fmt: skip
     frame = planted(gains, "noise", "alpha")
-    table, _ = conditions.answers(frame, conditions.noise_contrasts(frame))
+    table, _ = evidence.answered(frame, conditions.noise_contrasts(frame), "conditions")
     assert table.difference.to_numpy() == pytest.approx([0, 4, 4], abs=0.15)
     assert table.contrast[2] == "growth of that gain from 0 to 40 % wrong"
     best = conditions.best_alpha(frame)

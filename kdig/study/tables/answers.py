@@ -4,6 +4,8 @@ import pandas as pd
 
 # the smallest difference of accuracies that matters (percentage points; `docs/evidence.md`)
 MARGIN = 0.4
+# half as many gradients at equal maps: what would be worth another scheme
+TWICE = 2.0
 # the questions of `11_...` and `12_...` that are no claim of a paper or poster: the table that answers
 # each, how its facts' names begin, and the value that an answer is compared with
 QUESTIONS = pd.DataFrame(
@@ -14,7 +16,7 @@ QUESTIONS = pd.DataFrame(
         ("12_fly", "beyond_fly_", "levels of 255", 0,
          "What do so few steps on the fly change in an overlay's error?"),
         ("12_fly_trained", "beyond_", "points", 0, "What do maps on the fly change in accuracy?"),
-        ("12_fewer", "beyond_steps_", "times", 2,
+        ("12_fewer", "beyond_steps_", "times", TWICE,
          "How many times fewer gradients are enough for equal overlays?"),
         ("12_surface_answers", "conditions_", "points", 0, "What do weak and strong overlays change?"),
         ("12_pairs", "conditions_", "points", 0,

@@ -7,14 +7,12 @@ import pandas as pd
 
 from kdig.measure.stats import leaves_out, mean_interval
 from kdig.study.tables import evidence, words
-from kdig.study.tables.answers import word
+from kdig.study.tables.answers import TWICE
 from kdig.study.tables.shared import Shown
 
 # gradients an image that an attribution needs; the others need as many as it has steps
 GRADIENTS = {"saliency": 1, "input_x_gradient": 1, "grad_cam": 1, "deep_lift": 2, "random_map": 0}
 BASE = "Gauss-Legendre"
-# half as many gradients at equal maps: what would be worth another scheme
-TWICE = 2.0
 IG = "integrated_gradients"
 # arms whose overlay says nothing about the image -> how they are called in a sentence
 CONTROLS = {"random_map": "random_map", "other image": "another image's IG map", "grey": "grey"}
@@ -81,21 +79,6 @@ def overlay_contrasts(names: Sequence[str]) -> list[evidence.Contrast]:
         evidence.Contrast(f"{said} - {called.get(arm, arm)}", evidence.difference(arms, [arm]))
         for said, arms, arm in asked
     ]
-
-
-def overlays(frame: pd.DataFrame, asked: Sequence[evidence.Contrast]) -> Shown:
-    """Contrasts in percentage points of accuracy, from the one linear model accuracy ~ block + arm,
-    with the word that each interval gets.
-    """
-    table, _ = evidence.contrasts(frame, asked)
-    table["word"] = [word(low, high) for low, high in zip(table.low, table.high)]
-    facts = [
-        {"fact": f"beyond_{row.contrast}", "value": row.value, "low": row.low, "high": row.high}
-        | {"n": row.blocks}
-        for row in table.itertuples()
-    ]
-    kept = table[["contrast", "value", "low", "high", "word", "margin", "blocks"]]
-    return kept.rename(columns={"value": "difference"}), facts
 
 
 def overlay_panel(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -1,31 +1,14 @@
 """The tables of `12_conditions`: blend and probability, pairs of networks, patience, wrong labels."""
 
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from kdig.measure import stats
 from kdig.study.tables import evidence, words
-from kdig.study.tables.answers import EQUAL, LESS, MORE, OPEN, word
+from kdig.study.tables.answers import EQUAL, LESS, MORE, OPEN
 from kdig.study.tables.evidence import Contrast, difference
-from kdig.study.tables.shared import Shown
-
-
-def answers(frame: pd.DataFrame, asked: Sequence[Contrast]) -> Shown:
-    """Each contrast in percentage points of accuracy, from accuracy ~ block + arm, with its 95 %
-    interval and its word.
-    """
-    table, _ = evidence.contrasts(frame, asked)
-    table["word"] = [word(low, high) for low, high in zip(table.low, table.high)]
-    named = table.rename(columns={"value": "difference"})
-    facts = [
-        {"fact": f"conditions_{row.contrast}", "value": row.difference, "low": row.low}
-        | {"high": row.high, "n": row.blocks}
-        for row in named.itertuples()
-    ]
-    return named[["contrast", "difference", "low", "high", "word", "blocks"]], facts
 
 
 def said(table: pd.DataFrame, what: str) -> str:

@@ -11,7 +11,7 @@ from statsmodels.formula.api import ols
 from statsmodels.regression.linear_model import RegressionResults
 
 from kdig.study.evidence import OVERLAYS, TARGETS
-from kdig.study.tables.answers import MARGIN
+from kdig.study.tables.answers import MARGIN, word
 from kdig.study.tables.shared import Shown
 
 Prediction = Literal["above", "within", ""]
@@ -87,6 +87,23 @@ def contrasts(frame: pd.DataFrame, asked: Sequence[Contrast]) -> Shown:
         for _, row in table.iterrows()
     ]
     return table, facts
+
+
+def answered(frame: pd.DataFrame, asked: Sequence[Contrast], prefix: str) -> Shown:
+    """Contrasts that nobody predicted, in percentage points of accuracy: `difference`, its 95 %
+    interval, and `word`, what that interval says by the margin.
+
+    `prefix` begins the names of the facts.
+    """
+    table, _ = contrasts(frame, asked)
+    table["word"] = [word(*row) for row in zip(table.low, table.high, table.margin)]
+    facts = [
+        {"fact": f"{prefix}_{row.contrast}", "value": row.value, "low": row.low, "high": row.high}
+        | {"n": row.blocks}
+        for row in table.itertuples()
+    ]
+    kept = table[["contrast", "value", "low", "high", "word", "margin", "blocks"]]
+    return kept.rename(columns={"value": "difference"}), facts
 
 
 def _contrasted(fit: RegressionResults, contrast: Contrast) -> dict[str, object]:
