@@ -353,3 +353,11 @@ def test_a_random_map_knows_neither_network_nor_class(trained):
     assert torch.equal(found, attribute(Linear(torch.rand(192, 10)), x, 0 * y, "random_map"))
     assert not torch.equal(found[0], found[1])
     assert 0.45 < found.mean() < 0.55
+
+
+def test_a_setting_that_no_attribution_has_is_named():
+    net = build("s8", classes=4).eval()
+    images, targets = torch.rand(2, 3, 16, 16), torch.tensor([0, 1])
+    with pytest.raises(KdigError, match="no attribution has 'stepz': choose from baseline"):
+        attribute(net, images, targets, stepz=3)
+    attribute(net, images, targets, "saliency", steps=3)  # another one's

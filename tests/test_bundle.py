@@ -22,6 +22,7 @@ def finished(tmp_path, monkeypatch):
         book.cells[0].source += "\n\nas it ran"
         (folder / "executed").mkdir(parents=True, exist_ok=True)
         nbformat.write(book, folder / "executed" / path.name)
+        (folder / "executed" / f"{path.stem}.json").write_text('{"seconds": 1}')
     for name in (
         "weights/a.pt",
         "runs/a.json",
@@ -67,7 +68,8 @@ def test_it_holds_the_project_its_results_and_no_solution(finished, capsys):
 
 
 def test_what_has_not_run_is_named(finished):
-    (finished / "executed" / "04_ablation.ipynb").unlink()
+    # what papermill leaves of a notebook that has failed
+    (finished / "executed" / "04_ablation.json").unlink()
     with pytest.raises(KdigError, match="demo has no results of 04_ablation: run `make reproduce"):
         bundle.write("demo")
     assert not list(finished.parent.glob("*.zip"))

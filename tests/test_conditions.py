@@ -96,13 +96,20 @@ def test_words_follow_the_interval(low, high, word):
 
 
 def test_surface_finds_a_harmful_blend():
-    gains = {(0.0, 0.0): 0.0} | {(b, p): -10 * b * p for b in (0.1, 0.9) for p in (0.1, 0.5)}
+    blends = (0.1, 0.5, 0.9)
+    gains = {(0.0, 0.0): 0.0} | {(b, p): -10 * b * p for b in blends for p in (0.1, 0.5)}
     frame = planted(gains, "blend", "probability")
     table, facts = evidence.answered(frame, conditions.surface_contrasts(frame), "conditions")
     strongest = table.set_index("contrast").loc["strongest overlay - none"]
     assert strongest.difference == pytest.approx(-4.5, abs=0.2)
     assert strongest.word == "less"
-    assert facts[2]["fact"] == "conditions_strongest overlay - none"
+    papers = table.set_index("contrast").loc["the paper's overlay - none"]
+    assert papers.difference == pytest.approx(-0.5, abs=0.1), "blend 0.5 on a tenth"
+    assert facts[3]["fact"] == "conditions_strongest overlay - none"
+    other = conditions.surface_contrasts(frame[frame.blend != 0.5])
+    assert [contrast.name for contrast in other] == [
+        "all overlays - none", "weakest overlay - none", "strongest overlay - none",
+    ]  # fmt: skip
     tests = conditions.surface_tests(frame)
     assert (tests[tests.effect.isin(["blend", "probability"])].p < 0.001).all()
     grid = conditions.surface_grid(frame)

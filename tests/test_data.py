@@ -362,3 +362,13 @@ def test_the_published_pictures_are_recognised(tmp_path_factory):
     assert data.mean == pytest.approx(
         (0.4914, 0.4822, 0.4465), abs=1e-4
     )  # the constants of the released code
+
+
+def test_a_draw_that_leaves_out_a_class_is_refused():
+    """In proportion, 20 of 998 and 2 images hold none of the second class."""
+    labels = torch.tensor([0] * 998 + [1] * 2)
+    split = Split(
+        torch.zeros(1000, 3, 1, 1, dtype=torch.uint8), labels, tuple(map(str, range(1000)))
+    )
+    with pytest.raises(KdigError, match="20 of 1000 images are too few to hold one of class 1"):
+        stratified(split, 20)

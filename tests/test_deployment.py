@@ -242,7 +242,7 @@ def test_the_four_factors_are_the_whole():
     assert "deploy_factor_cold_start" in [fact["fact"] for fact in facts]
     said = tables.said_split(table, 10.8)
     assert "In torch the student is 1.25 (1.2" in said
-    assert "times as fast in the first answer, which is what the paper times" in said
+    assert "times as fast in the first answer, which is what the released script times" in said
     assert "and 1.25 (1.25 to 1.25) times in warm ones; 10.8 is printed" in said
     assert "slower" not in said
     assert ratio["first answers, in torch"] == pytest.approx(1.25)

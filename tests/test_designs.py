@@ -107,19 +107,6 @@ def test_dunnett_with_two_arms_is_students_test():
     assert (row.p, row.low, row.high) == pytest.approx((test.pvalue, *ends), abs=1e-3)
 
 
-def test_intervals_of_a_family_cover_all_at_once_as_often_as_they_say():
-    """Six comparisons of equal arms: the intervals of one each miss far more often."""
-    rng, all_in, each_in = np.random.default_rng(1), 0, 0
-    for _ in range(400):
-        differences = rng.normal(size=(6, 10))
-        low, high = designs.simultaneous(differences)
-        all_in += bool(np.all((low < 0) & (high > 0)))
-        ends = np.array([stats.mean_interval(some) for some in differences])
-        each_in += bool(np.all((ends[:, 0] < 0) & (ends[:, 1] > 0)))
-    assert 0.93 < all_in / 400 < 0.98
-    assert each_in / 400 < 0.82
-
-
 def test_dunnetts_intervals_hold_for_all_arms_at_once():
     hits = 0
     for seed in range(60):

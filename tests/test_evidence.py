@@ -184,7 +184,25 @@ class TestContrasts:
         assert row.value == pytest.approx(cells.b.mean() - cells.a.mean())
         assert (row.high - row.low) / 2 == pytest.approx(half)
         assert row.word == "supported"
+        assert row.by_block == "+5.10, +5.00, +5.00"
         assert facts[0]["n"] == 3
+        assert evidence.sentences(table).endswith(
+            ", above 0; the prediction, above 0.4, is **supported**"
+        )
+
+    def test_an_arm_without_runs_or_on_both_sides_is_named(self):
+        asked = [evidence.Contrast("a - d", evidence.difference(["a"], ["d"]))]
+        with pytest.raises(ValueError, match=r"'a - d': there are no runs of .*d"):
+            evidence.contrasts(self.frame, asked)
+        with pytest.raises(ValueError, match="b cannot be on both sides"):
+            evidence.difference(["a", "b"], ["b"])
+
+    @pytest.mark.parametrize(
+        ("low", "high", "said"),
+        [(0.1, 0.3, "above 0"), (-2.0, -0.1, "below 0"), (-0.1, 0.5, "open")],
+    )
+    def test_a_direction_asks_for_no_size(self, low, high, said):
+        assert evidence.direction(low, high) == said
 
     @pytest.mark.parametrize(
         ("predicted", "low", "high", "word"),

@@ -91,7 +91,7 @@ def test_scales_of_depthwise_convolutions_are_told_apart(exported):
     groups = [groups for groups, _ in artefacts.weight_scales(exported).values()]
     assert max(groups) > 1
     assert min(groups) == 1
-    assert all((scale >= 0).all() for _, scale in artefacts.weight_scales(exported).values())
+    assert all((scale > 0).all() for _, scale in artefacts.weight_scales(exported).values())
 
 
 def test_wrong_number_of_names_leaves_no_file(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from kdig import KdigError
-from kdig.core.files import NoSpaceError, alone, atomic_write, reading, require_space
+from kdig.core.files import NoSpaceError, alone, atomic_write, read_tensors, reading, require_space
 
 
 @pytest.mark.parametrize(
@@ -130,3 +130,18 @@ def test_without_locks_nobody_waits(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", lambda *arguments: (_ for _ in ()).throw(fault))
     with alone(tmp_path / "a.lock", "it"):
         pass
+
+
+def test_a_file_of_tensors_is_read_whole_or_refused(tmp_path):
+    """Whatever is wrong with it: torch answers damage with a dozen kinds of error."""
+    path = tmp_path / "some.pt"
+    torch.save({"weight": torch.arange(4000.0), "name": "s8"}, path)
+    whole = path.read_bytes()
+    assert read_tensors(path)["name"] == "s8"
+    for cut in range(0, len(whole), 97):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(ValueError, match="no whole file of torch's"):
+            read_tensors(path)
+    torch.save({"path": Path("x")}, path)
+    with pytest.raises(ValueError, match="Python objects, not only weights"):
+        read_tensors(path)

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -144,8 +145,15 @@ def notebooks() -> dict[str, str]:
     }
 
 
+def pages() -> dict[str, str]:
+    """The functions that each page's template calls."""
+    texts = {path.name: path.read_text() for path in ROOT.glob("kdig/study/page/*.j2")}
+    return {name: "\n".join(re.findall(r"wording\.\w+", text)) for name, text in texts.items()}
+
+
 def test_everything_public_is_used():
-    left = unused(sources("kdig"), sources("tests", "benchmarks") | notebooks())
+    """By the module itself, a notebook, a page or a benchmark: a test alone is no use."""
+    left = unused(sources("kdig"), sources("benchmarks") | notebooks() | pages())
     assert not left, f"used by nothing: {', '.join(left)}"
 
 

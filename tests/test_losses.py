@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from kdig import KdigError
 from kdig.core.losses import DistillationLoss, attention_loss, attention_map, kd_loss
 
 
@@ -89,3 +90,18 @@ def test_no_help_is_cross_entropy():
     z_s, _ = logits()
     y = torch.arange(64) % 10
     assert torch.equal(DistillationLoss()(z_s, y), F.cross_entropy(z_s, y))
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": 5.0}, {"temperature": 0.0}, {"gamma": -1.0}])
+def test_weights_that_are_none_are_refused(wrong):
+    with pytest.raises(KdigError, match="alpha lies from 0 to 1, temperature above 0, gamma at 0"):
+        DistillationLoss(**wrong)
+
+
+def test_a_term_without_its_tensors_is_named():
+    student, _ = logits()
+    labels = torch.zeros(len(student), dtype=torch.int64)
+    with pytest.raises(KdigError, match="alpha > 0 needs the teacher's logits"):
+        DistillationLoss(alpha=0.5)(student, labels)
+    with pytest.raises(KdigError, match="gamma > 0 needs the attention maps"):
+        DistillationLoss(gamma=0.5)(student, labels)

@@ -12,6 +12,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
+from kdig import KdigError
 from kdig.study.outputs import EARLIER, Outputs
 from kdig.study.report import build_report
 from kdig.study.settings import open_notebook
@@ -224,3 +225,14 @@ def test_facts_of_an_earlier_version_decide_no_result(tmp_path):
     found = Outputs(tmp_path).all_facts()
     assert found.why_not_decided.tolist() == [EARLIER]
     assert found["item"].tolist() == [""]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a,b\n1,2\n", "no column fact"), ("fact,value\nx,much\n", "could not convert")],
+)
+def test_a_file_that_holds_no_facts_is_named(tmp_path, text, said):
+    (tmp_path / "facts").mkdir()
+    (tmp_path / "facts" / "04_ablation.csv").write_text(text)
+    with pytest.raises(KdigError, match=f"cannot read .*04_ablation.csv .*{said}"):
+        Outputs(tmp_path).all_facts()

@@ -333,6 +333,10 @@ def test_profile_file_that_cannot_be_read_is_named(project):
         assert "demo.yaml" in message()
     path.write_text("a: [1")
     assert re.match(r"cannot read .*demo\.yaml, which should hold sections", message())
+    path.write_text("students:\n  epochs: 3\n  epochs: 4")
+    assert "'epochs' stands 2 times in one section" in message()
+    path.write_text("04_ablation:\nstudents:\n04_ablation:")
+    assert "'04_ablation' stands 2 times in one section" in message()
     path.write_text("students: 3")
     assert "section students: write lines such as `epochs: 12`" in message()
     path.write_text("04_ablation:")
@@ -519,7 +523,7 @@ def test_number_that_yaml_reads_as_text_is_explained():
     [
         ("probability", -0.1), ("probability", 1.1), ("alpha", 2.0), ("alpha", 0.0), ("gamma", -1.0),
         ("alpha", float("nan")), ("width", float("inf")), ("seeds", [0, 0]),
-        ("methods", ["kd", "at"]), ("methods", ["student"]), ("temperature", 0.0), ("epochs", 0),
+        ("methods", ["kd", "at"]), ("seeds", [-1, 0]), ("seeds", [0, 10**23]), ("padding", 10**6), ("methods", ["student"]), ("temperature", 0.0), ("epochs", 0),
         ("epochs", 1.5), ("epochs", "all"), ("epochs", True),
         ("network", "s9"), ("network", "s0"), ("batch_size", 1), ("pairing", "random"), ("attention_reduction", "max"), ("schedule", "warm"),
         ("seeds", [1]),
@@ -755,3 +759,17 @@ def test_a_method_switches_off_every_term_that_it_lacks(method, monkeypatch):
     monkeypatch.setitem(METHODS, "kd_ig_at", Method((), ""))
     run = ablation_settings.student_run(method, 0, "abc")
     assert {name for name in ("alpha", "probability", "gamma") if getattr(run, name)} <= wanted
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"latency_batches": [4, 16]}, "latency_batches must hold 1"),
+        (
+            {"engines": ["eager", "onnxruntime", "int8", "openvino_int8"]},
+            "engines must hold 'openvino', to which 'openvino_int8' is compared",
+        ),
+    ],
+)
+def test_what_deployment_compares_with_must_be_there(given, said):
+    assert said in message("13_deployment", **given)

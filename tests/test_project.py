@@ -30,7 +30,7 @@ from kdig import KdigError
 from kdig.core.locked import lock_name, lock_text
 from kdig.core.networks import LEVELS
 from kdig.paper import published
-from kdig.study import depends, reproduce
+from kdig.study import depends, index, readme, report, reproduce, seal
 from kdig.study.depends import dependencies, imported
 from kdig.study.outputs import Outputs
 from kdig.study.reproduce import main, papermill_command, plan, run_notebook
@@ -308,10 +308,12 @@ def test_importing_the_package_loads_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git checkout")
 def test_no_output_of_this_machine_is_committed():
     tracked = subprocess.run(
         ["git", "ls-files", "outputs"], cwd=ROOT, capture_output=True, text=True
     ).stdout.split()
+    assert tracked
     assert all(path.startswith("outputs/reference/") for path in tracked)
     folder = re.compile(r"""["' =(]/(tmp|home|root|work|Users)/""")
     texts = [
@@ -707,3 +709,23 @@ def test_results_that_are_saved_with_a_notebook_are_no_change_of_it(tmp_path):
     book.cells[1].source = "1 + 2"
     nbformat.write(book, path)
     assert reproduce._as_written(path) != before
+
+
+@pytest.mark.parametrize("command", [readme, index])
+def test_a_command_that_is_asked_for_help_writes_nothing(command, monkeypatch, capsys):
+    monkeypatch.setattr(command, "write", lambda: pytest.fail("it was only asked for help"))
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--help"])
+    assert ended.value.code == 0
+    assert "usage: python -m kdig.study." in capsys.readouterr().out
+
+
+def test_a_seal_needs_a_folder(tmp_path, capsys):
+    assert seal.main([str(tmp_path / "nowhere")]) == 1
+    assert "is no folder: give one such as" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_profile_that_does_not_exist_is_not_advised(capsys):
+    assert report.main(["nope", "."]) == 1
+    assert "no profile 'nope'" in capsys.readouterr().err

@@ -56,3 +56,10 @@ def test_links_lead_to_files_that_are_there(page):
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(-1.83, "-1.8"), (-0.03, "-0.03"), (0.04, "+0.04"), (-0.001, "+0.00")]
+)
+def test_a_number_near_0_keeps_its_side(number, shown):
+    assert readme._signed(number) == shown

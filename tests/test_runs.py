@@ -471,6 +471,30 @@ def test_lost_weights_are_trained_again_and_damaged_ones_named(make_run, workspa
     path.unlink()
     assert execute([make_run()], workspace)[0].weights == first.weights
     workspace.load_weights(first.weights)
+    other = execute([make_run(seed=1)], workspace)[0]
+    shutil.copy(path.with_name(f"{other.weights}.pt"), path)
+    with pytest.raises(KdigError, match=rf"cannot read the weights .*{result_name}"):
+        workspace.load_weights(first.weights)
+
+
+def test_a_record_that_cannot_be_read_is_passed_over_in_a_list(make_run, workspace):
+    execute([make_run()], workspace)
+    (workspace.folder / "runs" / "0000.json").write_bytes(b'{"run": "\xff"}')
+    assert [run.seed for run in workspace.runs()] == [0]
+
+
+def test_runs_that_leave_nothing_are_named(make_run, workspace, monkeypatch):
+    """Such as those of workers that write to another disk."""
+    monkeypatch.setattr(runs, "_engines", lambda: {"inline": lambda todo, *_: [None] * len(todo)})
+    with pytest.raises(KdigError, match=r"2 of 2 runs have left nothing in .*student s8 seed 0"):
+        execute([make_run(), make_run(seed=1)], workspace, engine="inline")
+
+
+def test_a_last_batch_of_one_image_is_named(make_run, workspace):
+    """At 8 pixels the paper's students end with 1 x 1 positions."""
+    run = make_run(level=0, train_images=41, recipe={"batch_size": 20})
+    with pytest.raises(KdigError, match=r"last batch holds a single image.*than 20"):
+        execute([run], workspace)
 
 
 def test_machine_without_git_records_it_as_unknown(make_run, workspace, monkeypatch):

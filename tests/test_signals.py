@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from kdig import KdigError
 from kdig.core.augment import crop_flip, draw_views, normalise_map, overlay, phase_scrambled
 from kdig.core.data import Split
+from kdig.core.dataset import IGDataset
 from kdig.core.networks import mobilenet_v2
 from kdig.core.signals import Signals, SignalSettings, Teacher, load_signal, precompute, signal_path
 
@@ -394,3 +395,25 @@ def test_stored_maps_beside_logits_of_the_very_view(split, teacher):
     crops = crop_flip(split.images[:40], mixed.views[torch.arange(40)], 1) / 255
     seen = teacher.observe(crops, spec.attention_tap, spec.attention_size).logits
     assert torch.allclose(found.signals.logits, seen, atol=1e-5)
+
+
+def test_a_lost_file_is_made_again(known, teacher, tmp_path):
+    """Deleting the file is what the message of a damaged one advises; its stamp may stay."""
+    spec = make_spec(teacher, known)
+    path = precompute(spec, "logits", teacher, known, tmp_path)
+    whole = path.read_bytes()
+    path.unlink()
+    assert precompute(spec, "logits", teacher, known, tmp_path).read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"wanted": {"maps"}, "probability": 0.5}, "maps are wanted, but none are given"),
+        ({"wanted": {"map"}}, "unknown signal 'map': choose from logits, attention, maps"),
+        ({"signals": Signals(maps=torch.rand(39, 8, 8))}, "39 maps are given for 40 images"),
+    ],
+)
+def test_signals_that_do_not_fit_are_refused(split, given, said):
+    with pytest.raises(KdigError, match=said):
+        IGDataset(split, **given)

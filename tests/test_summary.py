@@ -51,7 +51,7 @@ def test_numbers_are_those_of_the_facts(page, tmp_path):
 def test_the_report_is_written_with_its_summary_and_leads_to_it(tmp_path):
     report = build_report(Outputs(tmp_path), "demo")
     assert '<a href="summary.html">' in text_of(report)
-    assert "This profile has not measured it yet." in text_of(tmp_path / "summary.html")
+    assert "This profile does not have all of its numbers." in text_of(tmp_path / "summary.html")
 
 
 def test_it_is_two_pages_on_paper(page, chromium_on_path):
@@ -83,8 +83,10 @@ def test_a_browser_that_fails_is_named(page, tmp_path, monkeypatch):
 
 
 def test_a_profile_that_has_not_run_is_no_summary(elsewhere):
-    with pytest.raises(KdigError, match="run `python -m kdig --profile nosuch` first"):
+    with pytest.raises(KdigError, match="no profile 'nosuch'"):
         results_of("nosuch")
+    with pytest.raises(KdigError, match="run `python -m kdig --profile paper` first"):
+        results_of("paper")
     assert results_of("lite").folder == REFERENCE
 
 
@@ -94,4 +96,4 @@ def test_each_page_says_where_its_facts_come_from(command, elsewhere, tmp_path, 
     assert "of outputs/reference/lite: " in capsys.readouterr().out
     assert command.main(["nosuch", str(tmp_path / "none")]) != 0
     assert not (tmp_path / "none").exists()
-    assert "nothing to sum up" in capsys.readouterr().err
+    assert "no profile 'nosuch'" in capsys.readouterr().err

@@ -101,7 +101,7 @@ def stored():
 
 RECORD, SCORE = (path.relative_to(REFERENCE).as_posix() for path in stored())
 BY_HAND = {
-    "facts/04_ablation.csv": (r"37\.34999\d+", "38.35"),
+    "facts/04_ablation.csv": (r"ablation_student,37\.\d+", "ablation_student,38.35"),
     "tables/04_table4.csv": (r"\d\d\.\d", "99.9"),
     RECORD: (r'"train_accuracy": [\d.]+', '"train_accuracy": 77.0'),
     SCORE: (r'"accuracy": [\d.]+', '"accuracy": 77.0'),
@@ -220,7 +220,7 @@ def test_facts_about_other_data_than_the_runs_are_named(lite):
     ("old", "new"),
     [
         (r'"weights": "\w+"', '"weights": "0123456789abcdef"'),
-        (r'"images": 2000', '"images": 1000'),
+        (r'"images": null', '"images": 1000'),
         (r'"accuracy": [\d.]+', '"accuracy": 77.777'),
     ],
 )

@@ -140,14 +140,15 @@ def quantise(
     form: dict[str, Any] = {"quant_format": tool.QuantFormat.QDQ, "reduce_range": True}
     form |= {"activation_type": tool.QuantType.QUInt8, "weight_type": tool.QuantType.QInt8}
 
+    precision = f"int8, per {'channel' if per_channel else 'tensor'}"
+    entries = label_of(source) | {"precision": precision, "calibration": calibration}
+
     def write(part: str) -> None:
         tool.quantize_static(str(source), part, _Reader(images), per_channel=per_channel, **form)
+        write_label(Path(part), entries)
 
     with _quiet():
         atomic_write(target, write)
-    precision = f"int8, per {'channel' if per_channel else 'tensor'}"
-    entries = label_of(source) | {"precision": precision, "calibration": calibration}
-    write_label(target, entries)
 
 
 @contextmanager

@@ -418,14 +418,20 @@ def attribute(
     """Attributions (N, 3, H, W) of `targets` (N,) for images in [0, 1], by a name of
     `ATTRIBUTIONS`.
 
-    `settings` are those of its function; one that it does not have is passed over, and the
+    `settings` are those of its function; one that only others have is passed over, and the
     baseline is black unless it is given as a tensor. The model must be in eval mode.
+
+    Raises `KdigError` for an unknown attribution, and for a setting that none has.
 
     >>> net = build("s8", classes=10).eval()
     >>> attribute(net, torch.rand(2, 3, 32, 32), torch.tensor([3, 5]), steps=20).shape
     torch.Size([2, 3, 32, 32])
     """
-    wanted = settings_of(attribution)
+    wanted, known = settings_of(attribution), set().union(*map(settings_of, ATTRIBUTIONS))
+    if strange := sorted(set(settings) - known):
+        raise KdigError(
+            f"no attribution has {strange[0]!r}: choose from {', '.join(sorted(known))}"
+        )
     given = {"baseline": images.new_zeros(1, images.shape[1], 1, 1), **settings}
     used = {name: value for name, value in given.items() if name in wanted}
     return method_of(attribution)(model, images, targets, **used)

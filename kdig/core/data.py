@@ -27,7 +27,7 @@ from torchvision.datasets.utils import check_integrity
 from torchvision.transforms import v2
 
 from kdig import KdigError
-from kdig.core.files import atomic_write
+from kdig.core.files import atomic_write, read_tensors
 from kdig.core.images import fitting, list_images, read, reason_of, stack, unreadable
 
 CIFAR10_CLASSES = (
@@ -170,9 +170,16 @@ def stratified_rows(split: Split, size: int, seed: int = 0, name: str = "size") 
     Raises `KdigError` as `stratified` does.
     """
     check_draw(split, size, name)
+    labels = split.labels.numpy()
     chosen, _ = train_test_split(
-        np.arange(len(split)), train_size=size, stratify=split.labels.numpy(), random_state=seed
+        np.arange(len(split)), train_size=size, stratify=labels, random_state=seed
     )
+    if lacking := sorted({*labels.tolist()} - {*labels[chosen].tolist()}):
+        named = split.classes[lacking[0]] if split.classes else lacking[0]
+        raise KdigError(
+            f"{name}: {size} of {len(split)} images are too few to hold one of class {named}, in"
+            " proportion: choose more"
+        )
     return torch.from_numpy(np.sort(chosen))
 
 
@@ -482,10 +489,8 @@ def _cached(images: Mapping[str, Sequence[str]], size: int | None, cache: Path |
         return _read(files, size)
     file = cache / f"{_state(files, size)}.pt"
     if file.is_file():
-        with suppress(
-            RuntimeError, EOFError, pickle.UnpicklingError
-        ):  # a damaged copy is made anew
-            return Split(**torch.load(file, weights_only=True))
+        with suppress(ValueError, TypeError):  # a damaged copy is made anew
+            return Split(**read_tensors(file))
     split = _read(files, size)
     content = {
         "images": split.images,

@@ -1,16 +1,17 @@
 """The paper's IG data set: images as a student meets them, paired with the teacher's signals."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset as TorchDataset
 
+from kdig import KdigError
 from kdig.core.augment import Views, blend, crop_flip, draw_views, normalise_map, phase_scrambled
 from kdig.core.data import Split
 from kdig.core.methods import Kind
-from kdig.core.signals import NO_SIGNALS, Signals, SignalSettings, SignalSpec, Teacher
+from kdig.core.signals import NO_SIGNALS, Pairing, Signals, SignalSettings, SignalSpec, Teacher
 
 
 class Batch(NamedTuple):
@@ -37,6 +38,18 @@ def _veiling(maps: Tensor, overlay: str, seed: int) -> Tensor:
     return maps
 
 
+def _require_signals(wanted: Set[Kind], signals: Signals, pairing: Pairing, images: int) -> None:
+    if unknown := sorted(wanted - set(Signals._fields)):
+        raise KdigError(f"unknown signal {unknown[0]!r}: choose from {', '.join(Signals._fields)}")
+    for kind, values in signals._asdict().items():
+        if kind in wanted and values is None and pairing != "same_view":
+            raise KdigError(
+                f"{kind} are wanted, but none are given: see kdig.core.signals.precompute"
+            )
+        if values is not None and len(values) != images:
+            raise KdigError(f"{len(values)} {kind} are given for {images} images")
+
+
 class IGDataset(TorchDataset[Batch]):
     """The paper's IG data set: a random view of each picture, overlaid with its attribution map at
     `probability` (Eqs. 4-6).
@@ -55,6 +68,8 @@ class IGDataset(TorchDataset[Batch]):
     control in its place: `unmoved` the map without the picture's crop and flip, `other` another
     picture's map, drawn anew each epoch, `phase` the map with scrambled phases, `mean` the mean of
     all maps, `grey` mid-grey, `mixup` another picture (the label stays).
+
+    Raises `KdigError` for a wanted signal that is not given, and for signals of other rows.
 
     >>> digits = load_dataset("digits", image_size=8).train
     >>> maps = Signals(maps=torch.rand(len(digits), 8, 8))
@@ -77,6 +92,7 @@ class IGDataset(TorchDataset[Batch]):
         teacher: Teacher | None = None,
         spec: SignalSpec | None = None,
     ) -> None:
+        _require_signals(set(wanted), signals, settings.pairing, len(split))
         self.images, self.labels = split.images.to(device), split.labels.to(device)
         self.signals = Signals(
             *(None if signal is None else signal.to(device) for signal in signals)

@@ -4,6 +4,7 @@ processes.
 
 import errno
 import os
+import pickle
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -97,6 +98,27 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
             error
         ).__name__
         raise KdigError(f"cannot read {path} ({reason.splitlines()[0]}): {remedy}") from None
+
+
+def read_tensors(path: Path) -> Any:
+    """What torch has stored at `path`, on the CPU. Nothing that it brings is run.
+
+    Raises `ValueError` when it is no whole file of torch's, or holds more than tensors.
+    """
+    import torch  # not above: pages are written without it
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file is answered with a dozen kinds of error
+        # its text may advise to load the file without weights_only, which runs whatever code the
+        # file brings
+        more = isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error)
+        found = (
+            "it holds Python objects, not only weights"
+            if more
+            else "it is no whole file of torch's"
+        )
+        raise ValueError(found) from None
 
 
 @contextmanager

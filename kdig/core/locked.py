@@ -1,7 +1,7 @@
 """The locked environment: exact versions in `locks/<python>.txt`, a pip constraints file.
 
 `python -m kdig.core.locked` says what is installed in other versions than the lock's; `python -m
-kdig.locked REPORT` turns a report of pip (`pip install --dry-run --ignore-installed --report REPORT
+kdig.core.locked REPORT` turns a report of pip (`pip install --dry-run --ignore-installed --report REPORT
 ...`) into a lock.
 """
 

@@ -6,6 +6,8 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdig import KdigError
+
 Reduction = Literal["sum", "mean"]
 
 
@@ -63,7 +65,8 @@ def attention_loss(
 class DistillationLoss:
     """Eq. 2: (1 - alpha) CE + alpha L_KL + gamma L_AT.
 
-    Eq. 1 when gamma is 0; cross-entropy when alpha is 0 too.
+    Eq. 1 when gamma is 0; cross-entropy when alpha is 0 too. Raises `KdigError` for weights that
+    are none.
     """
 
     alpha: float = 0.0
@@ -71,6 +74,12 @@ class DistillationLoss:
     gamma: float = 0.0
     attention_reduction: Reduction = "sum"
     label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.alpha <= 1 and self.temperature > 0 and self.gamma >= 0):
+            raise KdigError(
+                f"{self}: alpha lies from 0 to 1, temperature above 0, gamma at 0 or above"
+            )
 
     def __call__(
         self,
@@ -82,17 +91,19 @@ class DistillationLoss:
     ) -> Tensor:
         """Scalar loss for `logits` (N, K) and `labels` (N,).
 
-        A term whose weight is 0 needs none of its tensors.
+        A term whose weight is 0 needs none of its tensors. Raises `KdigError` where a term lacks its
+        own.
         """
         loss = (1 - self.alpha) * F.cross_entropy(
             logits, labels, label_smoothing=self.label_smoothing
         )
         if self.alpha:
-            assert teacher_logits is not None, "alpha > 0 needs the teacher's logits"
+            if teacher_logits is None:
+                raise KdigError("alpha > 0 needs the teacher's logits")
             loss = loss + self.alpha * kd_loss(logits, teacher_logits, self.temperature)
         if self.gamma:
-            assert student_map is not None, "gamma > 0 needs the student's attention map"
-            assert teacher_map is not None, "gamma > 0 needs the teacher's attention map"
+            if student_map is None or teacher_map is None:
+                raise KdigError("gamma > 0 needs the attention maps of student and teacher")
             loss = loss + self.gamma * attention_loss(
                 student_map, teacher_map, self.attention_reduction
             )

@@ -79,8 +79,13 @@ def execute(
             progress.advance()
         if failures:
             raise KdigError(f"{len(failures)} of {len(todo)} runs failed: {'; '.join(failures)}")
-    results = [stored[run.key] or workspace.result(run, scoring, weights) for run in runs]
-    return [result for result in results if result is not None]
+    made = stored | {run.key: workspace.result(run, scoring, weights) for run in todo}
+    if missing := [run for run in todo if made[run.key] is None]:
+        raise KdigError(
+            f"{len(missing)} of {len(todo)} runs have left nothing in {workspace.folder}, the first"
+            f" of them {missing[0]}: workers must write into this folder"
+        )
+    return [result for run in runs if (result := made[run.key])]
 
 
 def reasons(todo: Sequence[Run], workspace: Workspace, wanted: int) -> str:
@@ -163,6 +168,11 @@ def _interruptible(run: Run, workspace: Workspace, scoring: Scoring, threads: in
 def _in_short(run: Run, error: Exception) -> str:
     if isinstance(error, KdigError):
         return str(error)
+    if "more than 1 value per channel" in str(error):
+        return (
+            f"{run}: the last batch holds a single image, of which batch norm knows no variance:"
+            f" choose another batch_size than {run.recipe.batch_size}"
+        )
     return f"{run}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 

@@ -251,16 +251,20 @@ def precompute(
     Of two processes that need the same file, one computes it and the other waits for it.
     """
     path = signal_path(spec, kind, folder)
-    if not path.with_suffix(".json").exists():
+    if not _finished(path):
         if teacher.hash != spec.teacher or split.fingerprint != spec.data:
             wanted = f"teacher {spec.teacher} and data {spec.data}"
             raise KdigError(
                 f"signals are asked for {wanted}, not {teacher.hash} and {split.fingerprint}"
             )
         with alone(path.with_suffix(".lock"), f"{kind} ({spec.order(kind)})"):
-            if not path.with_suffix(".json").exists():
+            if not _finished(path):
                 _compute(path, spec, kind, teacher, split, block)
     return path
+
+
+def _finished(path: Path) -> bool:
+    return path.exists() and path.with_suffix(".json").exists()
 
 
 def _compute(

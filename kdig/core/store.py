@@ -3,7 +3,6 @@
 import base64
 import functools
 import hashlib
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from kdig.core.data import (
     stratified,
     stratified_rows,
 )
-from kdig.core.files import atomic_write
+from kdig.core.files import atomic_write, read_tensors
 from kdig.core.networks import build, state_hash
 from kdig.core.run import Run, Scoring
 from kdig.core.signals import Teacher
@@ -396,7 +395,7 @@ class Workspace:
     def load_weights(self, weights: str) -> Teacher:
         """The trained network whose state has the hash `weights`, with its normalisation.
 
-        Raises `KdigError` when missing.
+        Raises `KdigError` when the file is missing or damaged.
         """
         path = self._weights(weights)
         if not path.exists():
@@ -404,13 +403,14 @@ class Workspace:
                 f"no weights {weights} in {path.parent}: run the notebook that trains them, or,"
                 " where only their record is kept, delete it from runs/"
             )
+        damaged = KdigError(f"cannot read the weights {path}; delete the file to train them again")
         try:
-            content = torch.load(path, weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError):
-            raise KdigError(
-                f"cannot read the weights {path}; delete the file to train them again"
-            ) from None
-        return unpacked(content, self.device)
+            teacher = unpacked(read_tensors(path), self.device)
+        except (KdigError, ValueError, LookupError, TypeError, RuntimeError):
+            raise damaged from None
+        if teacher.hash != weights:
+            raise damaged
+        return teacher
 
 
 def unpacked(content: Mapping[str, Any], device: str = "cpu") -> Teacher:
@@ -452,7 +452,7 @@ def _read(path: Path, kind: type[M]) -> M | None:
     if not path.exists():
         return None
     try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+        return kind.model_validate_json(path.read_bytes())
     except ValidationError as error:
         found = f"{path} is not a run's {kind.__name__.lower()} ({error.error_count()} faults)"
         raise KdigError(f"{found}; delete it to run again") from None

@@ -1,6 +1,5 @@
 """A training that is killed goes on after the last epoch that was kept."""
 
-import pickle
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from kdig.core.files import atomic_write
+from kdig.core.files import atomic_write, read_tensors
 
 # a training that lasts no longer keeps nothing: writing would take longer than repeating
 SECONDS = 60.0
@@ -85,8 +84,8 @@ class Unfinished:
         if not self.path.exists():
             return None
         try:
-            kept: dict[str, Any] = torch.load(self.path, weights_only=True, map_location="cpu")
-        except (RuntimeError, EOFError, pickle.UnpicklingError):
+            kept: dict[str, Any] = read_tensors(self.path)
+            return kept if kept["stamp"] == dict(self.stamp) else None
+        except (ValueError, LookupError, TypeError):
             print(f"cannot read {self.path}: the training begins anew", flush=True)
             return None
-        return kept if kept["stamp"] == dict(self.stamp) else None

@@ -3,6 +3,7 @@ Look".
 """
 
 from collections.abc import Mapping
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ def grouped_bars(
     )
     for axis, (title, table) in zip(axes[0], panels.items()):
         _bars(axis, table)
-        for (label, height), dash in zip((lines or {}).get(title, {}).items(), DASHES):
+        for (label, height), dash in zip((lines or {}).get(title, {}).items(), cycle(DASHES)):
             axis.axhline(height, color=PAPER, lw=1.2, ls=dash, label=label)
         axis.set_title(title, fontsize="medium")
     first = next(iter(panels.values()))
@@ -43,10 +44,13 @@ def grouped_bars(
     return figure
 
 
+_COLOURS = (FAINT, SERIES[2], SERIES[0], *SERIES[3:])
+
+
 def _bars(axis: Axes, table: pd.DataFrame) -> None:
     groups, bars = (list(dict.fromkeys(table[name])) for name in ("group", "bar"))
     width = 0.8 / len(bars)
-    for place, (bar, colour) in enumerate(zip(bars, (FAINT, SERIES[2], SERIES[0], *SERIES[3:]))):
+    for place, (bar, colour) in enumerate(zip(bars, cycle(_COLOURS))):
         part = table[table.bar == bar].set_index("group").reindex(groups)
         x = np.arange(len(groups)) + width * (place - (len(bars) - 1) / 2)
         ends = np.array([part.value - part.low, part.high - part.value])

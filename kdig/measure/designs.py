@@ -13,7 +13,7 @@ from scipy import stats as distributions
 from statsmodels.regression.linear_model import RegressionResultsWrapper
 
 from kdig.core.methods import METHODS, TERMS
-from kdig.measure.stats import Estimate, mean_interval
+from kdig.measure.stats import Estimate
 
 LEVEL = 0.95
 
@@ -94,18 +94,6 @@ def many_to_one(
     table = pd.DataFrame({by: list(values), "n": [len(some) for some in values.values()]})
     table["difference"] = [some.mean() - base.mean() for some in values.values()]
     return table.assign(low=ends.low, high=ends.high, p=test.pvalue)
-
-
-def simultaneous(differences: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high ends of t intervals that hold for all of a family at once (Bonferroni's).
-
-    Each member is given by its paired differences. Beside Holm's p they are intervals of the same
-    level: where one excludes zero, so does Holm's test at 0.05. The reverse may fail, since Holm's
-    steps have no intervals of two sides.
-    """
-    level = 1 - (1 - LEVEL) / max(len(differences), 1)
-    low, high = zip(*(mean_interval(some, level) for some in differences))
-    return np.array(low), np.array(high)
 
 
 def block_correlation(

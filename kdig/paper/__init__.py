@@ -148,22 +148,25 @@ TEXTS = ("unit", "reading", "direction", "reason", "fact", "rule", "notebook")
 
 def findings(decided: pd.DataFrame) -> pd.DataFrame:
     """The findings in `decided` claims, those of the abstract and the conclusions first: `finding`,
-    `says`, `central`, `verdict`, `rows`, and the verdict of each of its `readings`.
+    `says`, `central`, `source`, `verdict`, `rows`, and the verdict of each of its `readings`.
+
+    `source` is whose sentence it is: `the paper`, another document, or a question of this project.
 
     A reading is as good as the claim that speaks most against it among those that are decided; a
     finding is as good as its best reading.
     """
-    stated = published("findings").fillna({"central": ""})
+    stated = published("findings").fillna({"central": "", "source": PAPER})
     grouped = dict(list(decided.groupby("finding")))
     rows = [
         {**line, **_finding(grouped[line["finding"]])}
         for line in stated.to_dict("records")
         if line["finding"] in grouped
     ]
-    table = pd.DataFrame(rows, columns=["finding", "central", "says", *_OF_FINDING])
+    table = pd.DataFrame(rows, columns=["finding", "central", "source", "says", *_OF_FINDING])
     return table.sort_values("central", key=lambda c: c.map(_CENTRAL), kind="stable")
 
 
+PAPER = "the paper"
 _OF_FINDING = ["verdict", "rows", "readings"]
 _CENTRAL = {"abstract": 0, "conclusions": 1, "": 2}
 
@@ -183,6 +186,14 @@ def _least(verdicts: pd.Series) -> str:
 def counted(verdicts: pd.Series) -> dict[str, int]:
     """Verdict -> how many there are, those that speak for the paper first."""
     return {word: int((verdicts == word).sum()) for word in (*VERDICTS[-2::-1], VERDICTS[-1])}
+
+
+def counted_by_source(found: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Source -> `counted` of its `findings`, the paper itself first."""
+    return {
+        str(source): counted(part.verdict)
+        for source, part in sorted(found.groupby("source"), key=lambda group: group[0] != PAPER)
+    }
 
 
 def decide(claims: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:

@@ -2,16 +2,15 @@
 package.
 """
 
-import pickle
 import re
 from collections.abc import Collection
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from torchvision.models import MobileNetV2
 
 from kdig import KdigError
+from kdig.core.files import read_tensors
 from kdig.core.networks import LEVELS, mobilenet_v2, of_level, student
 from kdig.core.signals import Teacher
 from kdig.core.store import unpacked
@@ -98,23 +97,9 @@ def _content_of(path: Path) -> object:
     try:
         if path.read_bytes()[:40].startswith(b"version https://git-lfs"):
             raise ValueError("it is a pointer of Git LFS: fetch the file itself (git lfs pull)")
-        return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ValueError((error.strerror or type(error).__name__).lower()) from None
-    except ValueError:
-        raise
-    except (
-        Exception
-    ) as error:  # torch answers a file that is none of its own with a dozen kinds of error
-        # its text may advise to load the file without weights_only, which runs whatever code the
-        # file brings
-        more = isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error)
-        found = (
-            "it holds Python objects, not only weights"
-            if more
-            else "it is no whole file of torch's"
-        )
-        raise ValueError(found) from None
+    return read_tensors(path)
 
 
 def _state_in(content: object) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from torch import Tensor
 from kdig.core.attribution import ATTRIBUTIONS
 from kdig.core.augment import crop_flip, draw_views
 from kdig.core.data import Split, stratified
+from kdig.core.environment import kernels
 from kdig.core.networks import NETWORKS
 from kdig.core.run import Run
 from kdig.core.runs import execute
@@ -31,8 +32,9 @@ from kdig.core.train import NOT_NORMALISED
 from kdig.core.training import accuracy, predict
 from kdig.measure import parts, steps, yardsticks
 from kdig.measure.agreement import calibration_error
+from kdig.measure.deploy import processor
 from kdig.paper import published
-from kdig.study.experiments import Students, WithReleased
+from kdig.study.experiments import Seed, Students, WithReleased
 from kdig.study.settings import Free, located
 from kdig.study.teachers import GivenTeacher
 
@@ -86,7 +88,7 @@ class Alignment(WithReleased, Explaining):
     of_cifar10: ClassVar[tuple[str, ...]] = ("checkpoints", "yardsticks")
     networks: Free[list[str]]
     hard_weights: Free[list[Annotated[float, Field(gt=0, le=1)]]] = Field(min_length=2)
-    seeds: Free[list[int]] = Field(min_length=2)
+    seeds: Free[list[Seed]] = Field(min_length=2)
     attributions: Free[list[str]] = Field(min_length=1)
     parts: Free[int] = Field(ge=6)
     cells: Free[int] = Field(ge=3)
@@ -183,7 +185,7 @@ class Alignment(WithReleased, Explaining):
             about = {"name": row.name, "group": row.group, "ig": row.ig}
             if row.name not in firsts:
                 del kinds[-1]
-            for kind, beside, others in kinds:
+            for kind, beside, others in (kind for kind in kinds if kind[-1]):
                 compared = self.alike(row.explains, others, kind)
                 tables.append(
                     compared.assign(**about, kind=kind, beside=beside, siblings=len(others))
@@ -296,7 +298,7 @@ class Beyond(Explaining):
     """
 
     attributions: Free[list[str]] = Field(min_length=2)
-    seeds: Free[list[int]]
+    seeds: Free[list[Seed]]
     overlay_probability: float = Field(gt=0, le=1)
     fly_steps: Free[list[Annotated[int, Field(ge=1)]]] = Field(min_length=1)
     gradients: Free[list[Annotated[int, Field(ge=5)]]] = Field(min_length=2)
@@ -372,7 +374,8 @@ class Beyond(Explaining):
                 times.append(1000 * (time.perf_counter() - start) / len(images))
             return {"milliseconds": min(times)}
 
-        name = f"cost-{_digest(settings.model_dump(mode='json'))}"
+        machine = [kernels(), processor(), self.workspace.device, self.image_size]
+        name = f"cost-{_digest([settings.model_dump(mode='json'), *machine])}"
         return self.workspace.measured(name, network.hash, measure)["milliseconds"]
 
     def agreement(self, network: Teacher, one: str, other: str, kind: Kind) -> np.ndarray:
@@ -455,8 +458,11 @@ class Beyond(Explaining):
         return some.images / 255, some.labels
 
     def _reference(self, network: Teacher, split: Split) -> Tensor:
-        """Maps (N, H, W) by `reference_steps` of the midpoint rule, kept in `cache`."""
+        """Maps (N, H, W) of the logit, as `steps.map_at` has them, by `reference_steps` of the
+        midpoint rule, kept in `cache`.
+        """
         fine = {"rule": "riemann_middle", "steps": self.reference_steps, "baseline": "black"}
+        fine |= {"output": "logit"}
         finer = self.signals.model_copy(update=fine)
         return self.model_copy(update={"signals": finer}).maps(
             network, "integrated_gradients", split

@@ -16,7 +16,7 @@ from kdig import KdigError
 from kdig.core.files import atomic_write
 from kdig.study.classroom import copy_of
 from kdig.study.command import Parser, exit_code
-from kdig.study.settings import brief, notebooks, outputs_of, project_root
+from kdig.study.settings import brief, notebooks_of, outputs_of, project_root
 
 # of the committed results, what the documentation links to
 _PAGES = {".html", ".pdf"}
@@ -35,11 +35,12 @@ def write(profile: str) -> Path:
 
     Raises `KdigError` where a notebook of the profile has not run, or git does not know the files.
     """
-    folder = outputs_of(profile).folder
-    executed = {path.name: path for path in sorted((folder / "executed").glob("*.ipynb"))}
-    if lacking := [path.stem for path in notebooks() if path.name not in executed]:
+    outputs = outputs_of(profile)
+    folder, wanted = outputs.folder, notebooks_of(profile)
+    if lacking := [path.stem for path in wanted if not outputs.noted(path.stem)]:
         ask = f"run `make reproduce PROFILE={profile}` first"
         raise KdigError(f"{profile} has no results of {', '.join(lacking)}: {ask}")
+    executed = {path.name: folder / "executed" / path.name for path in wanted}
     target = folder.parent / f"kdig-{profile}.zip"
     atomic_write(target, lambda part: _pack(Path(part), folder, executed))
     return target

@@ -1,5 +1,6 @@
 """Are the records of runs and scores what their names say, and do tables of runs come out of them?"""
 
+import base64
 import json
 import math
 import re
@@ -57,8 +58,10 @@ def _belongs(name: str, score: Row, runs: Mapping[str, Row]) -> bool:
     named = name.endswith(f"-{of['split']}-{images or 'all'}")
     if key == "teacher":
         return named and name.split("-")[1] == score["weights"]
-    whole = images is None or all(_whole(row["accuracy"] * images / 100) for row in score["epochs"])
-    return named and whole and key in runs and runs[key]["weights"] == score["weights"]
+    answered = len(base64.b64decode(score["predictions"])) // 2  # two bytes an image
+    whole = all(_whole(row["accuracy"] * answered / 100) for row in score["epochs"])
+    here = key in runs and runs[key]["weights"] == score["weights"]
+    return named and whole and here and images in (None, answered)
 
 
 def _whole(number: float) -> bool:
@@ -119,10 +122,18 @@ def _equal(one: Any, two: Any) -> bool:
     return one == two if isinstance(two, str) else math.isclose(one, two, rel_tol=1e-9)
 
 
+_NEEDED = {
+    "runs": {"run", "history", "weights", "data_label"},
+    "scores": {"weights", "scoring", "epochs", "predictions"},
+}
+
+
 def _stored(folder: Path) -> dict[str, Row]:
     """Name -> content of every record in a folder. Raises `KdigError` for one that is broken."""
-    found = {}
+    found, needed = {}, _NEEDED.get(folder.name, set())
     for path in sorted(folder.glob("*.json")):
         with reading(path, "take it from the repository's history"):
             found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+            if lacking := sorted(needed - set(found[path.stem])):
+                raise ValueError(f"it has no {lacking[0]}")
     return found

@@ -179,6 +179,8 @@ def _steps(images: int) -> dict[str, Any]:
     norm's statistics follow quickly where there are few.
     """
     batch, momentum = max(8, min(64, images // 20)), 0.1 if images > 5000 else 0.3
+    while images % batch == 1:  # batch norm knows no variance of a single image
+        batch += 1
     both = {"batch_size": batch, "bn_momentum": momentum}
     return both | {f"teacher_{name}": value for name, value in both.items()}
 

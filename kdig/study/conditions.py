@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from kdig.core.networks import NETWORKS
 from kdig.core.run import Run
 from kdig.core.store import Result
-from kdig.study.experiments import Students
+from kdig.study.experiments import Seed, Students
 from kdig.study.settings import Free
 from kdig.study.teachers import GivenTeacher
 
@@ -34,7 +34,7 @@ class Conditions(Students):
     `noise_shares` (0 among them) of the labels are wrong, under each of `noise_alphas`.
     """
 
-    seeds: Free[list[int]] = Field(min_length=2)
+    seeds: Free[list[Seed]] = Field(min_length=2)
     blends: Free[list[Share]] = Field(min_length=2)
     probabilities: Free[list[Share]] = Field(min_length=2)
     overlay_probability: Share

@@ -27,7 +27,7 @@ from kdig.core.train import NOT_NORMALISED
 from kdig.measure import deploy
 from kdig.measure.engines import ENGINES, Files, start
 from kdig.measure.latency import macs
-from kdig.study.experiments import Count, WithReleased
+from kdig.study.experiments import Count, Seed, WithReleased
 from kdig.study.settings import Free
 
 # whose times are compared in every way: the paper's teacher and its student that is 4.12 times
@@ -62,10 +62,10 @@ class Deployment(WithReleased):
 
     levels: Free[list[Annotated[int, Field(ge=1, le=8)]]]
     methods: Free[list[str]] = Field(min_length=1)
-    seeds: Free[list[int]] = Field(min_length=1)
+    seeds: Free[list[Seed]] = Field(min_length=1)
     timed_networks: Free[list[str]] = Field(min_length=2)
     rivals: Free[list[str]] = Field(min_length=1)
-    rival_seeds: Free[list[int]] = Field(min_length=2)
+    rival_seeds: Free[list[Seed]] = Field(min_length=2)
     engines: Free[list[str]] = Field(min_length=2)
     windows: Free[int] = Field(ge=3)
     window_seconds: Free[float] = Field(gt=0)
@@ -84,6 +84,10 @@ class Deployment(WithReleased):
             name for name in ("eager", "onnxruntime", "int8") if name not in self.engines
         ]:
             raise ValueError(f"engines must hold {lacking[0]!r}, to which others are compared")
+        if "openvino_int8" in self.engines and "openvino" not in self.engines:
+            raise ValueError("engines must hold 'openvino', to which 'openvino_int8' is compared")
+        if 1 not in self.latency_batches:
+            raise ValueError("latency_batches must hold 1: a single image decides the speed-up")
         for name in (*self.timed_networks, *self.rivals):
             found = SHAPE.fullmatch(name)
             if found is None or found[1] not in NETWORKS:
@@ -185,11 +189,14 @@ class Deployment(WithReleased):
         return stratified(self.data().train, self.calibration_images, name="calibration_images")
 
     def files(self, weights: str) -> Files:
-        """The files of the network with these weights; those that are missing are made."""
-        folder, used = self.workspace.folder / "artefacts", self.calibration_images
+        """The files of the network with these weights; those that are missing are made.
+
+        Their names say what else decides: the size of the images, and the calibration images.
+        """
+        folder, used = self.workspace.folder / "artefacts", self.calibration.fingerprint[:8]
         kept = self.workspace.folder / "weights" / f"{weights}.pt"
         whole, eight, tensor = (
-            folder / f"{weights}-{kind}.onnx"
+            folder / f"{weights}-{self.image_size}-{kind}.onnx"
             for kind in ("float32", f"int8-{used}", f"int8-tensor-{used}")
         )
         if not whole.exists():
@@ -354,7 +361,9 @@ class Deployment(WithReleased):
             (f"float32 of {networks.name[min(1, len(weights) - 1)]}", other, "onnxruntime"),
         ):
             measure = functools.partial(_likeness, maps, (one, engine), (first, "onnxruntime"))
-            stamp = self.stamp(split.fingerprint, self.patch, one, self.calibration_images)
+            stamp = self.stamp(
+                split.fingerprint, self.image_size, self.patch, one, self.calibration.fingerprint
+            )
             values = self.workspace.measured(f"occlusion-{engine}-{stamp}", first, measure)
             rows.append({"artefact": name, **values})
         return pd.DataFrame(rows)

@@ -148,6 +148,10 @@ class AlphaPairing(Blocks):
         return arms
 
 
+# the names of part A's teachers
+_LETTERS = "abcdefgh"
+
+
 class Signature(Blocks):
     """Parameters of `10_signature`: part A, what soft targets leave in a network that fits its
     images.
@@ -155,12 +159,12 @@ class Signature(Blocks):
     `teachers` are released students' files, `a`, `b` and so on; none for the profile's teacher.
     """
 
-    teachers: list[str]
+    teachers: list[str] = Field(max_length=len(_LETTERS))
 
     def sources(self, teacher: str) -> dict[str, str]:
         """Letter -> hash of a teacher's weights."""
         hashes = [self.released(file) for file in self.teachers] or [teacher]
-        return dict(zip("abcdefgh", hashes))
+        return dict(zip(_LETTERS, hashes))
 
     def arms(self, teacher: str, seed: int) -> dict[str, Run]:
         """`plain`, and `own-<letter>` and `other-<letter>` for each teacher."""

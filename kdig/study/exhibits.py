@@ -26,6 +26,8 @@ _REPEATED = ("99_claims", "99_findings", "99_verdicts")
 
 # what runs of earlier versions do not say about their environment
 _LATER = {"kernels": "not recorded", "lock": "not recorded"}
+# what is shown of a run's environment; records hold more
+_SHOWN = ("data", "device", "kernels", "threads", "torch", "python", "lock", "git")
 
 
 class Books:
@@ -181,10 +183,9 @@ def environments(folder: Path) -> list[Row]:
     made = [_made(path) for path in sorted((folder / "runs").glob("*.json"))]
     if not made:
         return []
-    rows = pd.DataFrame(made)
-    keys = [column for column in rows.columns if column != "hours"]
-    grouped = rows.groupby(keys, sort=False).hours.agg(["size", "sum"]).reset_index()
-    result: list[Row] = grouped.rename(columns={"size": "runs", "sum": "hours"}).to_dict("records")
+    grouped = pd.DataFrame(made).groupby(list(_SHOWN), sort=False, dropna=False)
+    counted = grouped.hours.agg(["size", "sum"]).reset_index()
+    result: list[Row] = counted.rename(columns={"size": "runs", "sum": "hours"}).to_dict("records")
     return result
 
 

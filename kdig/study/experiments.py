@@ -33,6 +33,8 @@ from kdig.study.settings import FREE, Free, Nested, Settings, free, located, out
 from kdig.study.teachers import GivenBy, GivenTeacher, given_result, keep_given
 
 Count = Annotated[int, Field(ge=1)]
+# torch's generators take 64 bits, of which orders of images use some
+Seed = Annotated[int, Field(ge=0, le=2**32)]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -59,7 +61,7 @@ class Experiment(Settings):
     train_images: int | None = Field(ge=10)
     test_images: int | None = Field(ge=10)
     width: float = Field(gt=0, le=16)
-    padding: int = Field(ge=0)
+    padding: int = Field(ge=0, le=64)
     flip: bool
     # what a given teacher decides is asked of itself: `why_not_decided`
     given: Annotated[GivenBy, Nested(), FREE] = GivenBy()
@@ -76,7 +78,7 @@ class Experiment(Settings):
     engine: Free[Engine] = "local"
     workers: Free[int] = Field(2, ge=1)
     threads: Free[int] = Field(1, ge=1)
-    seed: Free[int] = Field(0, ge=0)
+    seed: Free[Seed] = 0
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -355,7 +357,7 @@ class Ablation(Students):
     """Parameters of `04_ablation`: Table 4."""
 
     methods: Free[list[str]] = Field(min_length=1)
-    seeds: Free[list[int]] = Field(min_length=2)
+    seeds: Free[list[Seed]] = Field(min_length=2)
 
     def runs(self, teacher: str) -> list[Run]:
         """Every method for every seed."""
@@ -376,7 +378,7 @@ class Search(Students):
     probabilities: Free[list[float]] = Field(min_length=2)
     gammas: Free[list[float]] = Field(min_length=2)
     share: float = Field(gt=0, lt=1)
-    seeds: Free[list[int]] = Field(min_length=2)
+    seeds: Free[list[Seed]] = Field(min_length=2)
 
     # what the cells of a search are tried on
     validation: ClassVar[Scoring] = Scoring(split="validation")
@@ -473,7 +475,7 @@ class Sweep(Students):
 
     levels: Free[list[Annotated[int, Field(ge=1, le=8)]]] = Field(min_length=2)
     methods: Free[list[str]] = Field(min_length=1)
-    seeds: Free[list[int]] = Field(min_length=2)
+    seeds: Free[list[Seed]] = Field(min_length=2)
     latency_batches: Free[list[Count]] = Field(min_length=1)
     latency_repeats: Free[int] = Field(ge=6)
     latency_threads: Free[int] = Field(ge=1)
@@ -594,7 +596,7 @@ class ReleasedResults(Released):
     contrast_factors: Free[list[Positive]] = Field(min_length=1)
     robustness_images: Free[int | None] = Field(ge=10)
     # empty: released students only
-    seeds: Free[list[int]]
+    seeds: Free[list[Seed]]
 
     @model_validator(mode="after")
     def _several_seeds(self) -> Self:

@@ -6,6 +6,7 @@ and each notebook's header.
 
 import csv
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pandas as pd
 
 from kdig import KdigError
 from kdig.core.files import atomic_write
+from kdig.study.command import Parser, exit_code
 from kdig.study.notebooks import NOTEBOOKS
 from kdig.study.pages import title
 from kdig.study.settings import (
@@ -136,8 +138,14 @@ def _trained(profile: str, notebook: str) -> str:
     return f"{len(there)} of {len(students)} trained"
 
 
-def main() -> None:
-    """Write the map and the headers anew where they stand."""
+def main(arguments: list[str] | None = None) -> int:
+    """Write the map of the notebooks and their headers anew where they stand."""
+    Parser(prog="python -m kdig.study.index", description=main.__doc__).parse_args(arguments)
+    return exit_code(write)
+
+
+def write() -> None:
+    """Write the map and the headers. Raises `KdigError` outside of a checkout."""
     page = project_root() / "docs" / "index.md"
     text = renewed(page.read_text(encoding="utf-8"), map_list("../notebooks/"))
     atomic_write(page, lambda part: Path(part).write_text(text, encoding="utf-8"))
@@ -155,4 +163,4 @@ def _renew(path: Path, name: str, part: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -215,9 +215,19 @@ def read_table(path: Path) -> pd.DataFrame:
         return pd.read_csv(path)
 
 
+_NUMBERS = {"value", "low", "high", "n", "p"}
+
+
 def _read_facts(path: Path) -> pd.DataFrame:
-    """A file of facts. Those of an earlier version decide no claim about results."""
+    """A file of facts. Those of an earlier version decide no claim about results.
+
+    Raises `KdigError` for a file that holds something else.
+    """
     facts = read_table(path)
+    with reading(path, WRITE_AGAIN):
+        if lacking := sorted({"fact", "value"} - set(facts)):
+            raise ValueError(f"no column {lacking[0]}")
+        facts = facts.assign(**{name: facts[name].astype(float) for name in _NUMBERS & set(facts)})
     missing = {"item": "", "why_not_decided": EARLIER}
     for name, default in missing.items():
         facts[name] = facts[name].astype(object).fillna("") if name in facts else default

@@ -3,6 +3,7 @@ reference: `make readme`.
 """
 
 import base64
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from kdig.core.files import atomic_write
 from kdig.core.methods import LABELS
 from kdig.paper import claims, decide, findings, published
 from kdig.study import wording
+from kdig.study.command import Parser, exit_code
 from kdig.study.exhibits import written_by
 from kdig.study.index import entries, renewed_part
 from kdig.study.outputs import Outputs
@@ -193,10 +195,13 @@ def _images(trained: str) -> str:
 
 
 def _difference(row: Any, low: str = "low", high: str = "high") -> str:
-    ends = getattr(row, low), getattr(row, high)
-    # + 0.0: what rounds to 0 has no sign
-    shown = [f"{round(number, 1) + 0.0:+.1f}" for number in (row.difference, *ends)]
+    shown = [_signed(number) for number in (row.difference, getattr(row, low), getattr(row, high))]
     return f"{shown[0]} ({shown[1]} to {shown[2]})"
+
+
+def _signed(number: float) -> str:
+    """One digit, or two where one would hide on which side of 0 a number lies."""
+    return f"{number:+.1f}" if round(number, 1) else f"{round(number, 2) + 0.0:+.2f}"
 
 
 def gaps() -> str:
@@ -205,7 +210,9 @@ def gaps() -> str:
     lines = ["| released student | gap measured | predicted for other images' targets |"]
     lines += ["|---|---|---|"]
     for row in table.itertuples():
-        lines.append(f"| `{row.student}` | {row.median:.2f} | {row.predicted_gap:.2f} |")
+        met = "KD" in row.student
+        predicted = f"{row.predicted_gap:.2f}" if met else "it met no soft targets"
+        lines.append(f"| `{row.student}` | {row.median:.2f} | {predicted} |")
     return "\n".join(lines)
 
 
@@ -271,8 +278,14 @@ def _data(output: Any) -> dict[str, str]:
     return dict(output.get("data", {}))
 
 
-def main() -> None:
-    """Write blocks and figures anew."""
+def main(arguments: list[str] | None = None) -> int:
+    """Write the results in the README and in docs/results.md anew, and their figures."""
+    Parser(prog="python -m kdig.study.readme", description=main.__doc__).parse_args(arguments)
+    return exit_code(write)
+
+
+def write() -> None:
+    """Write blocks and figures anew. Raises `KdigError` where a result or its place is missing."""
     for page, blocks in BLOCKS.items():
         path = project_root() / page
         _write(path, renewed(path.read_text(encoding="utf-8"), blocks).encode())
@@ -285,4 +298,4 @@ def _write(path: Path, content: bytes) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,6 +3,7 @@ measured; and `summary.html`, the same on two pages.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,16 @@ import pandas as pd
 
 from kdig import __version__
 from kdig.core.files import atomic_write
-from kdig.paper import VERDICTS, claims, counted, decide, findings, published
+from kdig.paper import (
+    PAPER,
+    VERDICTS,
+    claims,
+    counted,
+    counted_by_source,
+    decide,
+    findings,
+    published,
+)
 from kdig.study import wording
 from kdig.study.command import Parser, exit_code
 from kdig.study.exhibits import Books, Row, environments, figures, narrow, tables
@@ -96,6 +106,7 @@ def _content(outputs: Outputs, profile: str, folder: Path) -> Row:
             for name, rows in _groups(listed)
         ],
         "counts": counted(pd.Series([finding["verdict"] for finding in listed])),
+        "sources": counted_by_source(pd.DataFrame(listed)),
         "central": counted(pd.Series([card["verdict"] for card in cards])),
         "claims": len(decided),
         "trained": decided[decided.kind == "result"].verdict.ne("not run"),
@@ -212,7 +223,7 @@ PLACES = {"abstract": "Abstract", "conclusions": "Conclusions", "": "Text and su
 def finding_table(found: pd.DataFrame) -> pd.DataFrame:
     """`paper.findings` as a reader sees them."""
     table = found.assign(place=found.central.map(PLACES))
-    return table[["place", "says", "verdict", "readings", "rows"]]
+    return table[["place", "source", "says", "verdict", "readings", "rows"]]
 
 
 def chance_line(decided: pd.DataFrame, facts: pd.DataFrame) -> str:
@@ -237,23 +248,24 @@ def chance_line(decided: pd.DataFrame, facts: pd.DataFrame) -> str:
 
 
 def summary(found: pd.DataFrame) -> str:
-    """The findings in Markdown, for the README: how many have which verdict, then those of the
-    abstract and the conclusions.
+    """The findings in Markdown, for the pages: how many have which verdict, by whose sentences they
+    are, then those of the abstract and the conclusions.
     """
     central = found[found.central != ""]
+    of = counted_by_source(found)
+    paper, beside = of.pop(PAPER), [f"{source} ({_tally(n)})" for source, n in of.items()]
     parts = [
-        f"{len(some)} {name}: {_listed(some)}."
-        for name, some in (
-            ("findings about the abstract and the conclusions", central),
-            ("findings in all", found),
-        )
+        f"{len(central)} findings about the abstract and the conclusions:"
+        f" {_tally(counted(central.verdict))}.",
+        f"{sum(paper.values())} findings about the paper in all: {_tally(paper)}.",
+        *([f"Not counted there: findings about {'; '.join(beside)}."] if beside else []),
     ]
     lines = [f"| {row.says} | {_said(row)} |" for row in central.itertuples()]
     return "\n\n".join([*parts, "\n".join(["| the paper says | verdict |", "|---|---|", *lines])])
 
 
-def _listed(found: pd.DataFrame) -> str:
-    return ", ".join(f"{n} *{word}*" for word, n in counted(found.verdict).items() if n)
+def _tally(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} *{word}*" for word, n in counts.items() if n)
 
 
 def _said(row: Any) -> str:

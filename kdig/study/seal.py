@@ -6,11 +6,13 @@ history of the repository says who did. `python -m kdig.study.seal outputs/refer
 """
 
 import hashlib
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from kdig import KdigError
 from kdig.core.files import atomic_write
-from kdig.study.command import Parser
+from kdig.study.command import Parser, exit_code
 
 SEAL = "SHA256SUMS"
 
@@ -27,7 +29,9 @@ def digest_of(folder: Path, paths: Iterable[Path]) -> str:
 
 
 def write(folder: Path) -> Path:
-    """List every file of `folder` with its digest."""
+    """List every file of `folder` with its digest. Raises `KdigError` where there is no folder."""
+    if not folder.is_dir():
+        raise KdigError(f"{folder} is no folder: give one such as outputs/reference/lite")
     lines = [f"{value}  {name}\n" for name, value in _present(folder).items()]
     path = folder / SEAL
     atomic_write(path, lambda part: Path(part).write_text("".join(lines), encoding="utf-8"))
@@ -56,12 +60,13 @@ def _present(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): digest(path) for path in paths}
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Seal a folder of outputs/reference after its files were made."""
     parser = Parser(prog="python -m kdig.study.seal", description=main.__doc__)
     parser.add_argument("folder", type=Path)
-    print(write(parser.parse_args(arguments).folder))
+    folder = parser.parse_args(arguments).folder
+    return exit_code(lambda: print(write(folder)))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

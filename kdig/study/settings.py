@@ -12,6 +12,7 @@ import json
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -159,10 +160,24 @@ def notebooks_of(profile: str) -> list[Path]:
     return [path for path in notebooks() if path.stem in sections or not trains(path)]
 
 
+def _require_once(node: yaml.Node | None) -> None:
+    """Raises `ValueError` for a name that stands twice in one section of a file: YAML lets the later
+    one win in silence.
+    """
+    if isinstance(node, yaml.MappingNode):
+        for name, count in Counter(str(key.value) for key, _ in node.value).items():
+            if count > 1:
+                raise ValueError(f"{name!r} stands {count} times in one section")
+        for _, value in node.value:
+            _require_once(value)
+
+
 def _sections(path: Path) -> dict[str, Any]:
     """The sections of a profile's file by name."""
     try:
-        sections = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        text = path.read_text(encoding="utf-8")
+        _require_once(yaml.compose(text))
+        sections = yaml.safe_load(text) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:
         found = " ".join(str(error).split())
         raise KdigError(
@@ -302,7 +317,11 @@ def _outputs_at(folder: Path) -> Outputs:
 
 
 def results_of(profile: str) -> Outputs:
-    """The outputs of a profile, or its reference. Raises `KdigError` when neither has facts."""
+    """The outputs of a profile, or its reference.
+
+    Raises `KdigError` for an unknown profile, and when neither has facts.
+    """
+    profile_path(profile)
     kept = Outputs(kept_folder(profile))
     for outputs in (outputs_of(profile), kept):
         if any((outputs.folder / "facts").glob("*.csv")):

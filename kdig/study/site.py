@@ -57,24 +57,23 @@ def build(
     """
     if not all(map(importlib.util.find_spec, ("sphinx", "myst_nb", "sphinx_book_theme"))):
         raise KdigError("the site needs Sphinx: make site, or pip install 'kdig[site]'")
-    with tempfile.TemporaryDirectory() as folder:
-        stage(Path(folder), profile, source, names)
-        shutil.rmtree(target, ignore_errors=True)
-        command = [
-            "sphinx",
-            "-q",
-            "-W",
-            "--keep-going",
-            "-c",
-            f"{folder}/docs",
-            folder,
-            str(target),
-        ]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # beside the old site, which stays until the new one is whole
+    with tempfile.TemporaryDirectory(prefix=".site-", dir=target.parent) as folder:
+        staged, built = Path(folder) / "pages", Path(folder) / "site"
+        staged.mkdir()
+        stage(staged, profile, source, names)
+        options = ["-q", "-W", "--keep-going", "-c", f"{staged}/docs", str(staged), str(built)]
         done = subprocess.run(
-            [sys.executable, "-m", *command], capture_output=True, encoding="utf-8", check=False
+            [sys.executable, "-m", "sphinx", *options],
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
         )
-    if done.returncode:
-        raise KdigError(f"Sphinx stopped:\n{done.stderr.strip()}")
+        if done.returncode:
+            raise KdigError(f"Sphinx stopped:\n{done.stderr.strip()}")
+        shutil.rmtree(target, ignore_errors=True)
+        built.rename(target)
     return brief(target / "index.html")
 
 

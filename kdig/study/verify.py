@@ -16,7 +16,7 @@ from kdig.study.check_pages import quoting_pages, written_pages
 from kdig.study.check_records import finished_runs, run_tables, scores
 from kdig.study.check_results import as_sealed, claims_decided, executed, facts_read, facts_shown
 from kdig.study.command import Parser
-from kdig.study.settings import kept_folder
+from kdig.study.settings import kept_folder, project_root
 
 # each is given the folder of a kept profile
 CHECKS: tuple[Callable[[Path], Iterator[Check]], ...] = (
@@ -67,7 +67,8 @@ def checked(profile: str | None = None) -> Iterator[Check]:
     if not chosen:
         known = ", ".join(folder.name for folder in folders)
         raise KdigError(f"outputs/reference keeps no profile {profile!r}: choose one of {known}")
-    yield from quoting_pages()
+    with reading(project_root(), "take its pages and results from the repository's history"):
+        yield from quoting_pages()
     for folder in chosen:
         with reading(folder, "take its files from the repository's history"):
             for check in CHECKS:

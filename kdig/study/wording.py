@@ -328,7 +328,8 @@ def words(claim: Claim) -> str:
 # whose soft targets the released code looks up, with places for facts
 TARGETS = (
     "The released code looks up soft targets that belong to other images. A stored training loss,"
-    " of an earlier revision, is {loss-kd-over-own[value]:.1f} times higher than own targets allow."
+    " of an earlier revision, is {loss-kd-over-own[value]:.1f} times as high as own targets leave in a"
+    " student that fits its images."
 )
 
 # unit -> what people call such a number
@@ -362,4 +363,4 @@ def filled(sentence: str, facts: Mapping[str, Mapping[str, Any]]) -> str:
         # a sign, not the hyphen of a word
         return re.sub(r"(?<!\w)-(?=\d)", "−", sentence.format(**facts))
     except KeyError:
-        return "This profile has not measured it yet."
+        return "This profile does not have all of its numbers."

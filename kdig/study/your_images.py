@@ -37,7 +37,7 @@ from kdig.measure import deploy, stats
 from kdig.measure.engines import Files, start
 from kdig.measure.latency import macs
 from kdig.paper.released import TEACHERS_MEAN, TEACHERS_STD, state_of
-from kdig.study.experiments import Students
+from kdig.study.experiments import Seed, Students
 from kdig.study.settings import Free, located
 from kdig.study.teachers import GivenTeacher, TestScore, keep_given
 
@@ -70,7 +70,7 @@ class YourImages(Students):
     needs_weights: ClassVar[bool] = True
 
     methods: Free[list[str]] = Field(min_length=2)
-    seeds: Free[list[int]] = Field(min_length=2)
+    seeds: Free[list[Seed]] = Field(min_length=2)
     teacher_images: Free[Literal["imagenet", "cifar10", "none"]]
     calibration_images: Free[int | None] = Field(ge=10)
     windows: Free[int] = Field(ge=3)

@@ -33,8 +33,8 @@ MORE, LESS, EQUAL, OPEN = "more", "less", "equal within the margin", "undecided"
 
 
 def word(low: float, high: float, margin: float = MARGIN) -> str:
-    """`more` or `less` where the interval leaves out 0, `equal within the margin` where it lies
-    inside of the margin, `undecided` otherwise.
+    """`equal within the margin` where the interval lies inside of it; else `more` or `less` where it
+    leaves out 0, and `undecided` where it does not.
     """
     if -margin < low and high < margin:
         return EQUAL

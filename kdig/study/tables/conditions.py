@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from kdig.measure import stats
+from kdig.paper import papers_settings
 from kdig.study.tables import evidence, words
 from kdig.study.tables.answers import EQUAL, LESS, MORE, OPEN
 from kdig.study.tables.evidence import Contrast, difference
@@ -41,23 +42,20 @@ def named(arms: pd.DataFrame, **factors: object) -> list[str]:
 
 
 def surface_contrasts(frame: pd.DataFrame) -> list[Contrast]:
-    """All overlays together, the weakest, and the strongest, each less no overlay."""
+    """All overlays together, the weakest, the paper's where it was tried, and the strongest, each less
+    no overlay.
+    """
     none = named(frame, blend=0.0)
     overlaid = frame[frame.blend > 0]
-    ends = {
-        "weakest": (overlaid.blend.min(), overlaid.probability.min()),
-        "strongest": (overlaid.blend.max(), overlaid.probability.max()),
+    papers = papers_settings("12_conditions")
+    cells = {
+        "weakest overlay": (overlaid.blend.min(), overlaid.probability.min()),
+        "the paper's overlay": (papers["blend"], papers["probability"]),
+        "strongest overlay": (overlaid.blend.max(), overlaid.probability.max()),
     }
-    return [
-        Contrast("all overlays - none", difference(overlaid.arm.unique(), none)),
-        *(
-            Contrast(
-                f"{name} overlay - none",
-                difference(named(overlaid, blend=blend, probability=p), none),
-            )
-            for name, (blend, p) in ends.items()
-        ),
-    ]
+    arms = {name: named(overlaid, blend=b, probability=p) for name, (b, p) in cells.items()}
+    asked = {"all overlays": list(overlaid.arm.unique())} | arms
+    return [Contrast(f"{name} - none", difference(of, none)) for name, of in asked.items() if of]
 
 
 def surface_tests(frame: pd.DataFrame) -> pd.DataFrame:

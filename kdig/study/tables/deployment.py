@@ -87,7 +87,7 @@ def cold_start(cold: pd.DataFrame, times: pd.DataFrame) -> Shown:
 def split(times: pd.DataFrame, cold: pd.DataFrame) -> Shown:
     """What lies between the teacher's first answer in torch and the student's warm one in 8 bits,
     as factors whose product it is; and other ratios: two of them on another engine, and the
-    teacher's first answer over the student's, which is what the paper takes.
+    teacher's first answer over the student's, which is what the released script times.
 
     One image, in processor time. Warm times are compared window by window, and the cold start by
     Welch's interval; each is a ratio of geometric means with a 95 % interval.
@@ -322,7 +322,7 @@ def said_split(table: pd.DataFrame, printed: float) -> str:
         f"From the teacher's first answer to the student's warm answer in 8 bits the time falls"
         f" {_factor(rows.loc['all four'])} times: {', '.join(told)}{below}. In torch the student is"
         f" {_factor(rows.loc['first answers, in torch'])} times as fast in the first answer, which is"
-        f" what the paper times, and {_factor(rows.loc['compression, in torch'])} times in warm ones;"
+        f" what the released script times, and {_factor(rows.loc['compression, in torch'])} times in warm ones;"
         f" {printed:.1f} is printed, for another machine."
     )
 

@@ -49,8 +49,13 @@ def _word(supported: bool, contradicted: bool) -> str:
 
 
 def difference(one: Iterable[str], other: Iterable[str]) -> dict[str, float]:
-    """Weights of the mean of the arms `one` less the mean of the arms `other`."""
+    """Weights of the mean of the arms `one` less the mean of the arms `other`.
+
+    Raises `ValueError` for an arm on both sides.
+    """
     plus, minus = list(one), list(other)
+    if both := set(plus) & set(minus):
+        raise ValueError(f"{min(both)} cannot be on both sides of a difference")
     return dict.fromkeys(plus, 1 / len(plus)) | dict.fromkeys(minus, -1 / len(minus))
 
 
@@ -77,10 +82,16 @@ def arms(frame: pd.DataFrame, outcomes: Sequence[str] = ("accuracy",)) -> pd.Dat
 def contrasts(frame: pd.DataFrame, asked: Sequence[Contrast]) -> Shown:
     """Every contrast with its 95 % interval (pooled error), and the word that its prediction gets.
 
-    `frame` has a row for each run: `block`, `arm`, and the outcomes.
+    `frame` has a row for each run: `block`, `arm`, and the outcomes. `direction` says on which side
+    of 0 the interval lies. `by_block` has the contrast in each block, which shows whether arms
+    scatter as unlike as the pooled error assumes they do not. Raises `ValueError` for an arm
+    without runs.
     """
     fits = {outcome: _fitted(frame, outcome) for outcome in {c.outcome for c in asked}}
-    rows = [_contrasted(fits[contrast.outcome], contrast) for contrast in asked]
+    rows = [
+        _contrasted(fits[contrast.outcome], contrast) | {"by_block": _by_block(frame, contrast)}
+        for contrast in asked
+    ]
     table = pd.DataFrame(rows).assign(blocks=frame.block.nunique())
     facts = [
         {"fact": f"evidence_{row.contrast}", **row[["value", "low", "high"]], "n": row.blocks}
@@ -102,25 +113,43 @@ def answered(frame: pd.DataFrame, asked: Sequence[Contrast], prefix: str) -> Sho
         | {"n": row.blocks}
         for row in table.itertuples()
     ]
-    kept = table[["contrast", "value", "low", "high", "word", "margin", "blocks"]]
+    kept = table[["contrast", "value", "low", "high", "word", "margin", "blocks", "by_block"]]
     return kept.rename(columns={"value": "difference"}), facts
 
 
 def _contrasted(fit: RegressionResults, contrast: Contrast) -> dict[str, object]:
     names = [f"C(arm)[{arm}]" for arm in contrast.weights]
+    if missing := [name for name in names if name not in fit.params.index]:
+        raise ValueError(f"contrast {contrast.name!r}: there are no runs of {missing[0]}")
     vector = pd.Series(dict(zip(names, contrast.weights.values()))).reindex(fit.params.index)
     test = fit.t_test(vector.fillna(0).to_numpy())
     low, high = test.conf_int()[0]
     named = {"contrast": contrast.name, "outcome": contrast.outcome, "value": test.effect[0]}
     said = {"predicted": contrast.predicted, "margin": contrast.margin}
-    return named | {"low": low, "high": high} | said | {"word": contrast.word(low, high)}
+    found = {"direction": direction(low, high), "word": contrast.word(low, high)}
+    return named | {"low": low, "high": high} | said | found
+
+
+def direction(low: float, high: float) -> str:
+    """The side of 0 on which an interval lies."""
+    return "above 0" if low > 0 else "below 0" if high < 0 else "open"
+
+
+def _by_block(frame: pd.DataFrame, contrast: Contrast) -> str:
+    values = frame.pivot(index="block", columns="arm", values=contrast.outcome)
+    weights = pd.Series(contrast.weights)
+    return ", ".join(f"{value:+.2f}" for value in values[weights.index] @ weights)
 
 
 def sentences(table: pd.DataFrame) -> str:
     """Each contrast in a line, for a reader who does not read the table."""
     lines = [
-        f"- {row.contrast}: {row.value:+.2f} ({row.low:+.2f} to {row.high:+.2f})"
-        + (f", predicted {row.predicted}: **{row.word}**" if row.word else ", nothing predicted")
+        f"- {row.contrast}: {row.value:+.2f} ({row.low:+.2f} to {row.high:+.2f}), {row.direction}; "
+        + (
+            f"the prediction, {row.predicted} {row.margin:g}, is **{row.word}**"
+            if row.word
+            else "nothing was predicted"
+        )
         for row in table.itertuples()
     ]
     return "\n".join(lines)

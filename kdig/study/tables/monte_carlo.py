@@ -505,6 +505,7 @@ def _width_facts(table: pd.DataFrame) -> Facts:
         "dearer_at_70": 100 * 70 / RUNS - 100,
         "width_sd_low": table.sd_low.max(),
         "width_sd_high": table.sd_high.min(),
+        "width_sd_room": table.sd_high.min() - table.sd_low.max(),
     }
     return facts + facts_of(about, "mc")
 
