@@ -258,7 +258,7 @@ def summary(found: pd.DataFrame) -> str:
         f"{len(central)} findings about the abstract and the conclusions:"
         f" {_tally(counted(central.verdict))}.",
         f"{sum(paper.values())} findings about the paper in all: {_tally(paper)}.",
-        *([f"Not counted there: findings about {'; '.join(beside)}."] if beside else []),
+        *([f"Not counted there: {'; '.join(beside)}."] if beside else []),
     ]
     lines = [f"| {row.says} | {_said(row)} |" for row in central.itertuples()]
     return "\n\n".join([*parts, "\n".join(["| the paper says | verdict |", "|---|---|", *lines])])
