@@ -67,7 +67,7 @@ STUDENTS: dict[str, tuple] = {
 }  # fmt: skip
 # parameters of a measurement: the notebook's code reads them
 READ: dict[str, tuple] = {
-    "completeness_images": (5, 6), "reference_images": (5, 6), "latency_batches": ([2], [3]), "latency_repeats": (7, 8),
+    "completeness_images": (5, 6), "reference_images": (5, 6), "latency_batches": ([1, 2], [1, 3]), "latency_repeats": (7, 8),
     "latency_threads": (2, 3), "latency_variants": (["plain"], ["plain", "compiled"]),
     "cold_repeats": (7, 8), "training_batch": (9, 8),
     "resize": ("squash", "crop"), "jpeg_qualities": ([50], [60]), "noise_sds": ([5.0], [6.0]), "blur_sigmas": ([0.3], [0.4]),
