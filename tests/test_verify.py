@@ -187,6 +187,18 @@ def test_figures_of_a_report_are_no_difference(tmp_path):
     assert check_pages.differing(page, page.replace(">2<", ">3<")) == ["b"]
 
 
+def test_a_given_teacher_counts_where_its_file_is(project):
+    """A clone does not have the authors' files: nothing can be said of them there."""
+    evidence = project / "outputs" / "reference" / "evidence"
+    check.age.cache_clear()
+    assert "teacher" not in check.age(evidence, "11_alignment")
+    teacher = project / "released" / "CIFAR10-Train80Rand_Student_TestAcc90.73.pt"
+    teacher.parent.mkdir()
+    teacher.write_bytes(b"another")
+    check.age.cache_clear()
+    assert f"teacher released/{teacher.name} changed" in check.age(evidence, "11_alignment")
+
+
 def test_facts_that_were_read_before_they_changed_are_stale(lite):
     assert words(check_results.facts_read(lite)).popitem()[1][0] == VERIFIED
     edit(lite / "facts" / "04_ablation.csv", *BY_HAND["facts/04_ablation.csv"])

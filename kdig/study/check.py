@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from kdig.study.outputs import Outputs
 from kdig.study.reproduce import changes, few, stamp_of
-from kdig.study.settings import project_root
+from kdig.study.settings import project_root, teachers_file
 
 VERIFIED, STALE, EDITED = "verified", "stale", "edited by hand"
 
@@ -44,5 +44,11 @@ def age(folder: Path, notebook: str) -> str:
     if not isinstance(before, dict):
         return f"an earlier version of kdig ran {notebook} and did not note what it read"
     now = stamp_of(source, folder.name, None, Outputs(folder))
-    changed = [name for name in changes(before, now) if name != "root"]
+    changed = [name for name in changes(before, now) if name != "root" and not _absent(name)]
     return f"{few(changed)} changed since {notebook} ran" if changed else ""
+
+
+def _absent(name: str) -> bool:
+    """Whether it is a given teacher whose file is not here, and so cannot be compared."""
+    kind, _, given = name.partition(" ")
+    return kind == "teacher" and not teachers_file(given).is_file()
