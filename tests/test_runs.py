@@ -491,7 +491,7 @@ def test_runs_that_leave_nothing_are_named(make_run, workspace, monkeypatch):
 
 
 def test_a_last_batch_of_one_image_is_named(make_run, workspace):
-    """At 8 pixels the paper's students end with 1 x 1 positions."""
+    """At 8 pixels the teacher's network ends with 1 x 1 positions."""
     run = make_run(level=0, train_images=41, recipe={"batch_size": 20})
     with pytest.raises(KdigError, match=r"last batch holds a single image.*than 20"):
         execute([run], workspace)
