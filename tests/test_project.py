@@ -588,21 +588,49 @@ def test_changed_file_makes_the_notebooks_run_that_depend_on_it(notebook, file, 
     assert planned.now().why == (f"changed since it last ran: {file}" if runs else "")
 
 
-@pytest.mark.parametrize("prefix", ["01", "04", "09_released_code", "99"])
-def test_every_file_that_is_loaded_with_a_notebook_is_one_of_its_dependencies(prefix):
+def test_comments_and_docstrings_decide_no_notebook(copied):
+    planned, path = Planned(copied, "04_ablation.ipynb").run(), copied / "kdig/core/losses.py"
+    source = path.read_text(encoding="utf-8")
+    told = re.sub('(?m)^    """Eq. 2.*', '    """Another text, # with a sign.\\n\\n    And more.', source)
+    path.write_text(f"# a comment\n{told}", encoding="utf-8")
+    assert told != source
+    assert planned.now().why == ""
+    path.write_text(source.replace("gamma: float = 0.0", "gamma: float = 0.1"), encoding="utf-8")
+    assert planned.now().why == "changed since it last ran: kdig/core/losses.py"
+
+
+def test_code_is_what_is_left_without_comments_and_docstrings():
+    source = '''"""Of the module."""
+a = "# no comment"  # one
+# a line of its own
+class B:
+    """Of the class,
+
+    in three lines."""
+
+    text = """no docstring"""
+    def f(self): "of f"
+'''
+    left = ['a = "# no comment"', "class B:", "", '    text = """no docstring"""']
+    assert reproduce.code_of(source) == "\n".join(left)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_file_that_is_loaded_with_a_notebook_is_one_of_its_dependencies(path):
     """By what Python has loaded after a notebook's imports and those of what opens it."""
-    for path in (path for path in NOTEBOOKS if path.stem.startswith(prefix)):
-        cells = nbformat.read(path, as_version=4).cells
-        code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-        modules = [line for line in code.splitlines() if re.match(r"(import kdig|from kdig)", line)]
-        opening = f"kdig.study.settings._model({path.stem!r})"
-        modules += ["import sys, kdig.study.settings, kdig.study.outputs", opening]
-        modules += ["print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('kdig')))"]
-        done = subprocess.run(
-            [sys.executable, "-c", "\n".join(modules)], capture_output=True, text=True, check=True
-        )
-        loaded = {Path(name) for name in done.stdout.split() if not name.endswith("__init__.py")}
-        assert loaded <= set(dependencies(path)), path.stem
+    cells = nbformat.read(path, as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    modules = [line for line in code.splitlines() if re.match(r"(import kdig|from kdig)", line)]
+    opening = f"kdig.study.settings._model({path.stem!r})"
+    modules += ["import sys, kdig.study.settings, kdig.study.outputs", opening]
+    modules += ["print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('kdig')))"]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(modules)], capture_output=True, text=True, check=True
+    )
+    loaded = {Path(name) for name in done.stdout.split()}
+    assert len(loaded) > 9
+    decides = {file for file in loaded if reproduce.code_of(file.read_text(encoding="utf-8"))}
+    assert decides <= set(dependencies(path))
 
 
 def test_imports_inside_functions_are_no_dependencies_and_others_are():

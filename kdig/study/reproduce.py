@@ -4,8 +4,10 @@ Each notebook is one papermill command, which is printed, so that it can be type
 report comes last.
 """
 
+import ast
 import functools
 import hashlib
+import io
 import json
 import os
 import shlex
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
@@ -283,6 +286,27 @@ def _as_written(notebook: Path) -> bytes:
     return json.dumps([cells, book.metadata.get("kdig")]).encode()
 
 
+@functools.cache
+def code_of(source: str) -> str:
+    """A module's lines without comments and docstrings, which decide no result.
+
+    Not `ast.unparse`, whose text another version of Python writes in another way.
+    """
+    lines, gone = source.splitlines(), set[int]()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, _WITH_DOCSTRING) and ast.get_docstring(node, clean=False) is not None:
+            gone |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column].rstrip()
+            gone |= set() if lines[row - 1] else {row}
+    return "\n".join(line for row, line in enumerate(lines, 1) if row not in gone)
+
+
+_WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
@@ -290,7 +314,7 @@ def _digest(content: bytes) -> str:
 def _reads(
     notebook: Path, profile: str, root: str | None, outputs: Outputs
 ) -> Iterator[tuple[str, bytes]]:
-    """Everything that decides what a notebook gives, by name: itself, its parameters, the files of
+    """Everything that decides what a notebook gives, by name: itself, its parameters, the code of
     the module that it imports, and the tables of other notebooks that it says it reads.
     """
     yield "the notebook", _as_written(notebook)
@@ -301,7 +325,9 @@ def _reads(
         yield f"teacher {teacher}", path.read_bytes() if path.is_file() else b""
     yield "root", str(root).encode()
     for path in dependencies(notebook):
-        yield str(path.relative_to(Path(__file__).parents[2])), path.read_bytes()
+        content = path.read_text(encoding="utf-8")
+        written = code_of(content) if path.suffix == ".py" else content
+        yield str(path.relative_to(Path(__file__).parents[2])), written.encode()
     for table in _said(notebook, "reads") or []:
         path = outputs.folder / "tables" / f"{table}.csv"
         yield f"table {table}", path.read_bytes() if path.exists() else b""
