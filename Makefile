@@ -1,4 +1,4 @@
-# Every target does its own set-up. PROFILE is a file of params/, ROOT the folder that holds the pictures, ONLY one notebook or several.
+# Every target does its own set-up. PROFILE is a file of params/, ROOT the folder that holds the images, ONLY one notebook or several.
 # LOCK is the file with the exact versions to install; `make test LOCK=` takes the newest that pyproject.toml allows.
 PYTHON ?= python3
 PROFILE ?= demo

@@ -13,7 +13,6 @@ import pytest
 import torch
 from helpers import own_project, papers_table
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from kdig import paper
 from kdig.core.data import Split, load_dataset
@@ -24,6 +23,7 @@ from kdig.core.store import Workspace
 from kdig.core.training import Recipe
 from kdig.paper import papers_settings
 from kdig.study.experiments import Experiment
+from kdig.study.printing import BROWSERS
 
 SHARED = Path(os.environ.get("KDIG_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -126,11 +126,11 @@ def chromium():
 
     For one file of tests: its event loop would be in the way of others.
     """
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
+    driver_of = pytest.importorskip("playwright.sync_api")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
-        pytest.skip(f"no browser on PATH: none of {', '.join(names)}")
-    with sync_playwright() as driver:
+        pytest.skip(f"no browser on PATH: none of {', '.join(BROWSERS)}")
+    with driver_of.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
         browser.close()

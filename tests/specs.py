@@ -1,8 +1,30 @@
-"""Signals' settings by their own names, so that a test says only what it is about."""
+"""Signals' settings by their own names, so that a test says only what it is about; and a teacher
+whose signals differ from image to image.
+"""
+
+import torch
+from torch import Tensor, nn
 
 from kdig.core.data import Split
 from kdig.core.dataset import IGDataset
+from kdig.core.networks import build, with_normalisation
 from kdig.core.signals import NO_SIGNALS, Signals, SignalSettings, SignalSpec
+
+
+def observant(
+    seed: int, images: Tensor, mean: tuple[float, ...], std: tuple[float, ...], classes: int = 10
+) -> nn.Module:
+    """An untrained network whose batch norm has the statistics of `images`, so that what it says
+    depends on the image; with torch's own its answers would be alike to rounding.
+    """
+    torch.manual_seed(seed)
+    net = build("mobilenet_v2", classes, 0.25)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        with_normalisation(net, mean, std).train()(images / 255)
+    return net
 
 
 def split_settings(values: dict) -> tuple[SignalSettings, dict]:

@@ -341,10 +341,24 @@ def test_images_go_through_the_network_in_parts(name):
             rows.append(len(given[0]))
 
     hook = nn.modules.module.register_module_forward_hook(count)
-    found = attribute(model, x, y, name, steps=2)
-    hook.remove()
+    try:
+        found = attribute(model, x, y, name, steps=2)
+    finally:
+        hook.remove()
     assert name == "random_map" or max(rows) <= (16 if name == "deep_lift" else 96)
     assert torch.allclose(found[-1:], attribute(model, x[-1:], y[-1:], name, steps=2))
+
+
+@pytest.mark.parametrize("name", ATTRIBUTIONS)
+def test_an_attribution_leaves_the_generators_as_they_were(trained, name):
+    """A student whose dropout draws between two batches would else draw the same every time."""
+    teacher, x, y = trained
+    before = torch.get_rng_state(), np.random.get_state()[1:3]  # noqa: NPY002
+    attribute(teacher.model, x[:2], y[:2], name, steps=3)
+    after = torch.get_rng_state(), np.random.get_state()[1:3]  # noqa: NPY002
+    assert torch.equal(after[0], before[0])
+    assert after[1][0].tolist() == before[1][0].tolist()
+    assert after[1][1] == before[1][1]
 
 
 def test_a_random_map_knows_neither_network_nor_class(trained):

@@ -290,6 +290,8 @@ def test_stem_brings_larger_images_to_the_sizes_of_the_paper(size):
         assert side == (plain if size != 96 else round(0.75 * plain))
         assert count_parameters(net) == count_parameters(build(name, 5, 0.25))
         assert NETWORKS[sized].family == NETWORKS[name].family
+    sizes = {48: "s2", 49: "s2_stem2", 80: "s2_stem2", 81: "s2_stem4"}
+    assert {size: for_size("s2", size) for size in sizes} == sizes
     assert for_size("s2_stem2", 128) == "s2_stem2"
 
 

@@ -216,6 +216,15 @@ def test_answers_are_those_of_the_images(three, tmp_path):
     assert len(list((tmp_path / "measures").glob("w-answers-*.json"))) == 3
 
 
+def test_measures_of_each_image_are_those_of_the_images(three, tmp_path):
+    workspace = Workspace(tmp_path)
+    for split in (three, three.select(torch.tensor([2, 0]))):
+        mean = split.images.float().mean((1, 2, 3))
+        for _ in range(2):
+            kept = workspace.per_image("mean", "w", split, lambda mean=mean: {"mean": mean})
+            assert kept["mean"].tolist() == mean.tolist()
+
+
 def test_answers_that_cannot_be_read_are_one_line(three, tmp_path):
     workspace = Workspace(tmp_path)
     corruptions.kept_answers({0: "w"}, lambda _: Brightness(0.3), three, [("none", 0.0)], workspace)

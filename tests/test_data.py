@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import os
 import pickle
 import re
 import shutil
@@ -89,9 +90,10 @@ def test_archive_and_tree_give_the_same_data_set(archive, tree):
     assert "not the published CIFAR-10" in one.label
 
 
-def test_fingerprint_sees_one_pixel_and_one_label(tree, pictures):
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_fingerprint_sees_one_pixel_and_one_label(tree, pictures, part):
     before = load_dataset("cifar10", tree).fingerprint
-    victim = next((tree / "cifar10" / "train" / "cat").iterdir())
+    victim = next((tree / "cifar10" / part / "cat").iterdir())
     pixels = np.array(Image.open(victim))
     pixels[0, 0, 0] ^= 1
     Image.fromarray(pixels).save(victim)
@@ -100,7 +102,9 @@ def test_fingerprint_sees_one_pixel_and_one_label(tree, pictures):
     pixels[0, 0, 0] ^= 1
     Image.fromarray(pixels).save(victim)
     assert load_dataset("cifar10", tree).fingerprint == before
-    victim.rename(tree / "cifar10" / "train" / "dog" / "moved.png")
+    other = next((tree / "cifar10" / part / "dog").iterdir())
+    cat, dog = victim.read_bytes(), other.read_bytes()
+    victim.write_bytes(dog), other.write_bytes(cat)
     assert load_dataset("cifar10", tree).fingerprint != before
 
 
@@ -113,6 +117,27 @@ def test_cached_pictures_are_the_decoded_ones_and_follow_the_files(tree, tmp_pat
     victim = next((tree / "cifar10" / "train" / "cat").iterdir())
     Image.new("RGB", (32, 32), "red").save(victim)
     assert load_dataset("cifar10", tree, cache=cache).fingerprint != plain.fingerprint
+
+
+def test_a_cache_is_of_one_size(tree, tmp_path):
+    """Or a small copy would be enlarged for a larger size."""
+    for size in (8, 12):
+        whole = load_dataset("cifar10", tree, image_size=size).train.images
+        kept = load_dataset("cifar10", tree, image_size=size, cache=tmp_path / "cache").train.images
+        assert torch.equal(whole, kept)
+
+
+@pytest.mark.parametrize("other", ["time", "size"])
+def test_a_file_that_differs_in_time_or_size_alone_is_read_anew(tree, tmp_path, other):
+    victim = next((tree / "cifar10" / "train" / "cat").iterdir())
+    Image.new("RGB", (32, 32), "red").save(victim, compress_level=0)
+    before = victim.stat()
+    fingerprint = load_dataset("cifar10", tree, cache=tmp_path / "cache").fingerprint
+    Image.new("RGB", (32, 32), "blue").save(victim, compress_level=0 if other == "time" else 9)
+    later = before.st_mtime_ns + 10**9 * (other == "time")
+    os.utime(victim, ns=(later, later))
+    assert (victim.stat().st_size == before.st_size) == (other == "time")
+    assert load_dataset("cifar10", tree, cache=tmp_path / "cache").fingerprint != fingerprint
 
 
 def test_cifar100_is_read_from_its_archive(tmp_path, monkeypatch):

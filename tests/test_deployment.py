@@ -121,15 +121,14 @@ def test_unknown_engine_is_named():
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     """13_deployment of the demo with two small networks and no training."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("KDIG_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
     few = {"engines": ["eager", "channels_last", "onnxruntime", "openvino", "int8"]}
     few |= {"timed_networks": ["mobilenet_v2", "s2", "s8"], "latency_batches": [1, 4], "windows": 3}
     few |= {"window_seconds": 0.01, "cold_repeats": 3, "calibration_images": 20}
     few |= {"rivals": ["resnet8@0.5"], "epochs": 1, "train_images": 60}
     few |= {"test_images": 60, "attribution_images": 12, "patch": 4, "width": 0.25}
-    yield settings_of("13_deployment", **few)
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KDIG_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
+        yield settings_of("13_deployment", **few)
 
 
 @pytest.fixture(scope="module")

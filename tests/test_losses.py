@@ -24,6 +24,15 @@ def test_gradient_reaches_the_student_only():
     assert a_t.grad is None
 
 
+def test_an_attention_map_is_resized_before_it_is_normalised():
+    """4 x 4 to 2 x 2: bilinear values are the means of four squares; then the sum of squares is 1."""
+    activation = torch.arange(16.0).sqrt().reshape(1, 1, 4, 4)
+    means = torch.tensor([[2.5, 4.5, 10.5, 12.5]])
+    found = attention_map(activation, size=(2, 2))
+    assert torch.allclose(found, means / means.norm())
+    assert torch.allclose(attention_map(activation, size=(4, 4)), attention_map(activation))
+
+
 def test_divergence_is_zero_when_student_equals_teacher():
     z, _ = logits()
     assert kd_loss(z, z, 2.5).item() == pytest.approx(0, abs=1e-6)

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -160,9 +161,9 @@ def test_text_is_read_and_written_as_utf_8_whatever_the_locale(source):
         reads = ast.unparse(call.func).endswith(
             ("read_text", "write_text", "open")
         ) and not text.startswith(("Image.open", "os.open"))
-        binary = any(
-            isinstance(given, ast.Constant) and "b" in str(given.value) for given in call.args
-        )
+        modes = [given.value for given in call.args if isinstance(given, ast.Constant)]
+        opened = ast.unparse(call.func).endswith("open")
+        binary = opened and any(re.fullmatch("[rwxa+]*b[rwxa+]*", str(mode)) for mode in modes)
         assert not reads or binary or "encoding='utf-8'" in text, (
             f"{source.name}, line {call.lineno}: {text}"
         )

@@ -30,7 +30,7 @@ def test_a_pair_trains_by_parameters_alone(teacher, student, tmp_path, monkeypat
     assert len({result.weights for result in results}) == len(METHODS)
 
 
-def test_maps_that_differ_in_size_are_resized_to_the_students():
+def test_teacher_and_student_of_other_sizes_are_compared_at_their_taps():
     """MobileNetV2 halves an image twice before its tap, the student of level 4 once."""
     assert taps("s4", "resnet50") == ("features.4", "features.13")
     assert (map_size("s4", 32), map_size("resnet50", 32)) == ((16, 16), (8, 8))

@@ -292,7 +292,7 @@ def test_where_things_are_and_who_computes_does_not_count_as_an_override(tmp_pat
 
 def test_a_changed_profile_is_said_before_its_results_are_replaced(project, capsys):
     ablation()
-    ablation()
+    ablation(workers=3, threads=2)
     assert "replaces" not in capsys.readouterr().out
     edit_profile(project / "params" / "demo.yaml", "students", epochs=5)
     ablation()
@@ -573,9 +573,8 @@ def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     assert f"KDIG_OUTPUTS is '{tmp_path / 'file'}'" in text
 
 
-def test_device_that_is_not_there_is_named():
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
+def test_device_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     given = ablation(device="cuda")
     with pytest.raises(KdigError, match="0 GPUs"):
         given.workspace  # noqa: B018

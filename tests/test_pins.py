@@ -17,7 +17,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from specs import ig_dataset, spec
+from specs import ig_dataset, observant, spec
 from torch import Generator, Tensor
 
 from kdig.core.attribution import Baseline, Output, Rule
@@ -155,17 +155,9 @@ def float64() -> Iterator[None]:
 
 
 def taught(net_seed: int = 0) -> Teacher:
-    """A network with batch norm's statistics from the images, so that its answers differ from image
-    to image.
-    """
-    torch.manual_seed(net_seed)
-    net = build("mobilenet_v2", 4, 0.25)
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        with_normalisation(net, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)).train()(noise().images / 255)
-    return Teacher(net, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
+    """A network whose answers differ from image to image."""
+    scale = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+    return Teacher(observant(net_seed, noise().images, *scale, classes=4), *scale)
 
 
 def spec_of(teacher: Teacher, split: Split, **changes: object) -> SignalSpec:

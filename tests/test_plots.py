@@ -160,7 +160,8 @@ def test_detail_and_speed_of_figure_5_are_labelled_panels_below_it():
     (band,) = below.collections
     assert band.get_datalim(below.transData).ymax == pytest.approx(12)
     assert all(axis.get_xlabel() and axis.get_ylabel() for axis in (main, near, below))
-    assert main.get_position().y0 >= near.get_position().y1 >= below.get_position().y1
+    assert main.get_position().y0 >= near.get_position().y1
+    assert near.get_position().y0 >= below.get_position().y1
     # no level in the detail: no panel for it
     assert len(plots.compression_curves(table[2:], SPEED, (1.5, 10), 98.0).axes) == 2
 

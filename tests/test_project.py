@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Callable
@@ -30,11 +31,11 @@ from kdig import KdigError
 from kdig.core.locked import lock_name, lock_text
 from kdig.core.networks import LEVELS
 from kdig.paper import published
-from kdig.study import depends, index, readme, report, reproduce, seal
+from kdig.study import depends, index, readme, report, reproduce, seal, settings
 from kdig.study.depends import dependencies, imported
 from kdig.study.outputs import Outputs
 from kdig.study.reproduce import main, papermill_command, plan, run_notebook
-from kdig.study.settings import check, trains
+from kdig.study.settings import trains
 
 
 def names(paths):
@@ -61,19 +62,6 @@ def test_notebook_is_well_formed(path):
         assert not re.search(r"""["'](\.\./|/[a-z])""", cell.source), (
             f"{cell.id} holds a path literal"
         )
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=names(NOTEBOOKS))
-def test_no_cell_is_longer_than_a_screen(path):
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
-            assert len(cell.source.splitlines()) <= 25, cell.id
-
-
-@pytest.mark.parametrize(("profile", "notebook"), RUN)
-def test_profiles_are_accepted(profile, notebook, tmp_path, monkeypatch):
-    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path))
-    check(MODELS[notebook], {"profile": profile}, notebook)
 
 
 def test_every_notebook_that_trains_runs_in_the_demo_and_in_a_profile_of_real_images():
@@ -255,6 +243,68 @@ def test_several_notebooks_are_asked_for_at_once(given, monkeypatch):
     assert asked == [["00_primer", "04_ablation"]]
 
 
+def groups_of(*notebooks: str, monkeypatch) -> list[list[str]]:
+    """How the runner groups notebooks, of which those named `timed...` say that they run alone."""
+    monkeypatch.setattr(reproduce, "_said", lambda path, name: path.stem.startswith("timed"))
+    found = reproduce._side_by_side([Path(f"{name}.ipynb") for name in notebooks])
+    return [[path.stem for path in group] for group in found]
+
+
+def test_a_notebook_that_measures_times_and_the_claims_run_alone(monkeypatch):
+    asked = ("01", "02", "timed_a", "timed_b", "03", "99_claims")
+    alone = [["01", "02"], ["timed_a"], ["timed_b"], ["03"], ["99_claims"]]
+    assert groups_of(*asked, monkeypatch=monkeypatch) == alone
+
+
+def test_no_notebook_is_begun_after_one_has_failed():
+    """Two at once: the first fails while the second still runs, and the others stay untouched."""
+    begun, failed = [], threading.Event()
+
+    def run(path):
+        begun.append(path.stem)
+        if path.stem == "a":
+            failed.set()
+            raise KdigError("it failed")
+        failed.wait(timeout=60)
+        time.sleep(0.5)
+
+    with pytest.raises(KdigError, match="it failed"):
+        reproduce._run_group([Path(f"{name}.ipynb") for name in "abcdefgh"], run)
+    assert set("ab") <= set(begun)
+    assert len(begun) < 5
+
+
+def test_a_notebook_has_its_share_of_the_cores_and_the_allocators_settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDIG_ROOT", str(tmp_path))
+    names = ("KDIG_CORES", "OMP_NUM_THREADS", *settings.ALLOCATOR)
+    code = f"import os, json; print(json.dumps({{name: os.environ.get(name) for name in {names}}}))"
+    outputs = Outputs(tmp_path / "outputs" / "demo")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    run_notebook(small_project(tmp_path, code), "demo", None, outputs, share=3)
+    book = nbformat.read(outputs.folder / "executed" / "50_small.ipynb", as_version=4)
+    said = json.loads(book.cells[-1].outputs[0].text)
+    assert said == {"KDIG_CORES": "3", "OMP_NUM_THREADS": "3", **settings.ALLOCATOR}
+
+
+def test_some_notebooks_and_the_claims_are_run_and_reported(tmp_path, monkeypatch, capsys):
+    """`--only` one of two: the claims follow, the other stays, and the report is named."""
+    monkeypatch.setenv("KDIG_ROOT", str(tmp_path))
+    monkeypatch.setenv("KDIG_OUTPUTS", str(tmp_path / "outputs"))
+    notebook = small_project(tmp_path, "print(profile)")
+    (tmp_path / "kdig").mkdir()
+    for name in ("60_other", "99_claims"):
+        shutil.copy(notebook, notebook.with_name(f"{name}.ipynb"))
+    sections = "\n".join(f"{name}:" for name in ("50_small", "60_other", "99_claims"))
+    (tmp_path / "params" / "demo.yaml").write_text(sections)
+    monkeypatch.setattr("kdig.study.cost.profile_cost", lambda *asked: "cost")
+    monkeypatch.setattr(reproduce, "current_report", lambda outputs, profile: f"page of {profile}")
+    assert main(["--only", "50_small"]) == 0
+    done = {path.stem for path in (tmp_path / "outputs" / "demo" / "executed").glob("*.html")}
+    assert done == {"50_small", "99_claims"}
+    assert capsys.readouterr().out.endswith("report: page of demo\n")
+
+
 def test_bad_parameter_stops_papermill_with_one_line_and_no_result(tmp_path):
     """From a folder outside the project, as papermill may be called, with the project given by its
     variable.
@@ -301,11 +351,6 @@ after = settings()
 assert after == before, {name: (before[name], after[name]) for name in before if before[name] != after[name]}
 """
     subprocess.run([sys.executable, "-c", program], check=True)
-
-
-def test_importing_the_package_loads_no_torch():
-    code = "import kdig, sys; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git checkout")
@@ -591,7 +636,9 @@ def test_changed_file_makes_the_notebooks_run_that_depend_on_it(notebook, file, 
 def test_comments_and_docstrings_decide_no_notebook(copied):
     planned, path = Planned(copied, "04_ablation.ipynb").run(), copied / "kdig/core/losses.py"
     source = path.read_text(encoding="utf-8")
-    told = re.sub('(?m)^    """Eq. 2.*', '    """Another text, # with a sign.\\n\\n    And more.', source)
+    told = re.sub(
+        '(?m)^    """Eq. 2.*', '    """Another text, # with a sign.\\n\\n    And more.', source
+    )
     path.write_text(f"# a comment\n{told}", encoding="utf-8")
     assert told != source
     assert planned.now().why == ""

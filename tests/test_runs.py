@@ -23,10 +23,10 @@ from kdig.core.environment import environment
 from kdig.core.files import NoSpaceError
 from kdig.core.losses import DistillationLoss
 from kdig.core.methods import METHODS
-from kdig.core.networks import student, with_normalisation
+from kdig.core.networks import build, student, with_normalisation
 from kdig.core.run import Run, Scoring
 from kdig.core.runs import _require_space, execute, frame
-from kdig.core.signals import Signals, signal_path
+from kdig.core.signals import Signals, Teacher, signal_path
 from kdig.core.store import Workspace
 from kdig.core.train import prepare, signal_spec, train, training_set
 from kdig.core.training import Recipe, accuracy, fit, predict
@@ -103,13 +103,14 @@ def test_inline_and_local_engines_give_identical_numbers(taught, workspace, tmp_
     assert [comparable(r) for r in inline] == [comparable(r) for r in local]
 
 
-def test_dask_engine_gives_the_same_numbers_or_says_what_is_missing(make_run, workspace, tmp_path):
-    try:
-        import distributed  # noqa: F401
-    except ImportError:
-        with pytest.raises(KdigError, match=r"kdig\[cluster\]"):
-            execute([make_run()], workspace, "dask")
-        return
+def test_dask_engine_says_what_is_missing(make_run, workspace, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(KdigError, match=r"kdig\[cluster\]"):
+        execute([make_run()], workspace, "dask")
+
+
+def test_dask_engine_gives_the_same_numbers(make_run, workspace, tmp_path):
+    pytest.importorskip("distributed")
     inline = execute([make_run()], workspace, "inline")
     dask = execute([make_run()], Workspace(tmp_path / "dask"), "dask", workers=1)
     assert comparable(inline[0]) == comparable(dask[0])
@@ -239,13 +240,13 @@ def test_ctrl_c_does_not_end_a_worker_that_waits():
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path):
-    code = (
-        "import multiprocessing, os, sys, time\nfrom concurrent.futures import"
-        " ProcessPoolExecutor\nfrom kdig.core.runs import exit_with_parent\nif __name__ =="
-        " '__main__':\n    pool = ProcessPoolExecutor(1,"
-        " mp_context=multiprocessing.get_context('spawn'), initializer=exit_with_parent)\n   "
-        " print(pool.submit(os.getpid).result(), flush=True)\n    time.sleep(60)\n"
-    )
+    code = """
+import os, time
+from kdig.core import runs
+if __name__ == "__main__":
+    print(runs._pool(1).submit(os.getpid).result(), flush=True)
+    time.sleep(60)
+"""
     (tmp_path / "pool.py").write_text(code)
     process = subprocess.Popen(
         [sys.executable, str(tmp_path / "pool.py")], stdout=subprocess.PIPE, text=True
@@ -498,10 +499,20 @@ def test_a_last_batch_of_one_image_is_named(make_run, workspace):
 
 
 def test_machine_without_git_records_it_as_unknown(make_run, workspace, monkeypatch):
-    environment.cache_clear()
+    monkeypatch.setattr("kdig.core.train.environment", environment.__wrapped__)
     monkeypatch.setenv("PATH", "")
     assert execute([make_run()], workspace)[0].environment["git"] == "unknown"
-    environment.cache_clear()
+
+
+def test_a_score_of_other_weights_is_not_the_runs(make_run, workspace):
+    """A network that was trained anew elsewhere has the same key, and may have other weights."""
+    run = make_run()
+    train(run, workspace)
+    record = workspace.record(run)
+    workspace.save_record(record.model_copy(update={"weights": "0" * 16}))
+    assert workspace.result(run, weights=False) is None
+    workspace.save_record(record)
+    assert workspace.result(run, weights=False) is not None
 
 
 def test_leftover_of_a_killed_write_is_never_read(workspace, tmp_path):
@@ -606,6 +617,24 @@ def test_signals_of_a_share_are_those_of_its_pictures(taught, workspace):
             kind, training.images / 255, training.labels, signal_spec(run, teacher, pictures.pool)
         )
         assert torch.allclose(getattr(found, kind), wanted, atol=1e-5), kind
+
+
+@pytest.mark.parametrize(
+    ("network", "of", "tap", "size"),
+    [("s4", "mobilenet_v2", "features.4", (4, 4)), ("resnet8", "s4", "features.4", (2, 2))],
+)
+def test_a_runs_signals_are_asked_for_as_its_specification_says(
+    make_run, digits, network, of, tap, size
+):
+    scale = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    teacher = Teacher(build(of, 10, 0.25), *scale, network=of)
+    run = make_run(network=network, padding=3, flip=True, steps=7, pairing="released")
+    spec = signal_spec(run, teacher, digits.train)
+    assert (spec.teacher, spec.data) == (teacher.hash, digits.train.fingerprint)
+    assert (spec.image_size, spec.padding, spec.flip) == (8, 3, True)
+    assert (spec.mean, spec.std) == scale
+    assert spec.settings == run.signals
+    assert (spec.attention_tap, spec.attention_size) == (tap, size)
 
 
 def test_what_a_share_does_not_use_is_not_in_its_key(make_run, workspace):

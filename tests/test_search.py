@@ -445,17 +445,3 @@ def test_left_out_score_takes_the_luck_away():
     left_out = [stats.left_out_score(search, "accuracy") for search in searches]
     assert np.mean(winners) > 0.5
     assert abs(np.mean(left_out)) < 0.35
-
-
-def test_a_claim_is_decided_row_by_row(tmp_path):
-    from kdig.study.outputs import Outputs
-
-    out = Outputs(tmp_path)
-    table = out.facts(
-        "03",
-        "here",
-        "",
-        [{"fact": "a", "value": 1.0}, {"fact": "b", "value": 2.0, "why_not_decided": "why"}],
-    )
-    assert table.why_not_decided.tolist() == ["", "why"]
-    assert out.all_facts().why_not_decided.tolist() == ["", "why"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from specs import changed, ig_dataset
+from specs import changed, ig_dataset, observant
 from specs import spec as spec_with
 from torch.utils.data import DataLoader
 
@@ -14,14 +14,16 @@ from kdig import KdigError
 from kdig.core.augment import crop_flip, draw_views, normalise_map, overlay, phase_scrambled
 from kdig.core.data import Split
 from kdig.core.dataset import IGDataset
-from kdig.core.networks import mobilenet_v2
+from kdig.core.losses import DistillationLoss
+from kdig.core.networks import build
 from kdig.core.signals import Signals, SignalSettings, Teacher, load_signal, precompute, signal_path
+from kdig.core.training import Recipe, fit, predict
 
 
-@pytest.fixture(scope="module")
-def teacher():
-    torch.manual_seed(0)
-    return Teacher(mobilenet_v2(4, 0.25), (0.5,) * 3, (0.25,) * 3)
+@pytest.fixture
+def teacher(split):
+    scale = (0.5,) * 3, (0.25,) * 3
+    return Teacher(observant(0, split.images, *scale, classes=4), *scale)
 
 
 @pytest.fixture
@@ -45,6 +47,7 @@ def test_cache_is_in_dataset_order(kind, known, teacher, tmp_path):
     stored = load_signal(spec, kind, path, known.labels)
     direct = teacher.compute(kind, known.images / 255, known.labels, spec)
     assert torch.allclose(stored, direct, rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(stored.roll(1, 0), direct, rtol=1e-1, atol=1e-3)
     assert not list(tmp_path.glob("*.blocks"))
 
 
@@ -144,6 +147,16 @@ def test_cache_of_something_else_is_refused_by_name(field, value, known, teacher
     with pytest.raises(KdigError, match=f"was made with {field} ") as error:
         load_signal(changed(spec, **{field: value}), "maps", path, known.labels)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["teacher", "data"])
+def test_signals_of_another_teacher_or_other_images_are_not_computed(
+    field, known, teacher, tmp_path
+):
+    asked = changed(make_spec(teacher, known), **{field: "f" * 16})
+    with pytest.raises(KdigError, match=f"asked for .*{field} ffff.*, not {teacher.hash} and"):
+        precompute(asked, "logits", teacher, known, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_truncated_cache_is_refused(known, teacher, tmp_path):
@@ -404,6 +417,29 @@ def test_a_lost_file_is_made_again(known, teacher, tmp_path):
     whole = path.read_bytes()
     path.unlink()
     assert precompute(spec, "logits", teacher, known, tmp_path).read_bytes() == whole
+
+
+def test_no_convolution_is_rounded_by_tf32(split, teacher, monkeypatch):
+    """Signals, training and scores: 10 bits of TF32 are torch's default for convolutions on a GPU."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen = []
+
+    def look(module, given):
+        if isinstance(module, torch.nn.Conv2d):
+            seen.append(torch.backends.cudnn.allow_tf32)
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(look)
+    try:
+        teacher.observe(split.images / 255, "features.4")
+        teacher.explain(split.images[:2] / 255, split.labels[:2], SignalSettings(steps=2))
+        net = build("s8", 4, 0.25)
+        fit(net, ig_dataset(split), split, DistillationLoss(), Recipe(epochs=1, batch_size=20))
+        predict(net, split)
+    finally:
+        hook.remove()
+    assert len(seen) > 50
+    assert not any(seen)
+    assert torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.parametrize(

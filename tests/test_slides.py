@@ -1,7 +1,5 @@
 """Slides: one file that fetches nothing, with figures in the place of the code that draws them."""
 
-import shutil
-
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
@@ -83,30 +81,20 @@ def test_slides_are_of_the_notebook_as_it_ran(reveal, tmp_path, monkeypatch, cap
     assert "00_primer.slides.html" in capsys.readouterr().out
 
 
-def test_a_browser_shows_every_slide_without_a_network(tmp_path):
-    for name in ("sphinx_revealjs", "playwright"):
-        pytest.importorskip(name, reason=f"{name} is not installed: make slides")
-    from playwright.sync_api import sync_playwright
-
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium is installed")
-    path, asked, wrong = tmp_path / "deck.html", [], []
+def test_a_browser_shows_every_slide_without_a_network(open_page, tmp_path):
+    pytest.importorskip("sphinx_revealjs", reason="it is not installed: make slides")
+    path, wrong = tmp_path / "deck.html", []
     path.write_text(slides.deck(book()), encoding="utf-8")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page = browser.new_context(offline=True).new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.goto(path.as_uri())
-        assert page.evaluate("Reveal.getTotalSlides()") == 3
-        assert page.get_by_role("heading", name="A title").is_visible()
-        page.evaluate("Reveal.next()")
-        assert page.locator("img").is_visible()
-        assert page.locator(".slides").bounding_box()["height"] > 300
-        browser.close()
+    page = open_page("about:blank")
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(path.as_uri())
+    assert page.evaluate("Reveal.getTotalSlides()") == 3
+    assert page.get_by_role("heading", name="A title").is_visible()
+    page.evaluate("Reveal.next()")
+    assert page.locator("img").is_visible()
+    assert page.locator(".slides").bounding_box()["height"] > 300
     assert not wrong
-    assert all(url.startswith(("file:", "data:")) for url in asked)
+    assert all(url.startswith(("file:", "data:", "about:")) for url in page.asked)
 
 
 def test_what_is_missing_is_said(monkeypatch):

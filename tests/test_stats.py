@@ -61,7 +61,7 @@ def test_interval_over_few_images_of_a_class_keeps_its_level(balanced):
 
 
 def test_a_bootstrap_of_few_pairs_is_not_called_95_percent():
-    """From twenty pairs on BCa covers more than 92 %; below, there is none."""
+    """From twenty pairs on BCa covers more than 90 %; below, there is none."""
 
     def interval(rng):
         return stats.bootstrap_difference(rng.normal(size=20), np.zeros(20), resamples=400)
@@ -124,7 +124,7 @@ def test_one_further_network_lies_in_the_prediction_interval_as_often_as_it_says
     assert found["mean_interval"] < 0.6
 
 
-def test_summary_names_its_degrees_of_freedom(frame):
+def test_summary_is_of_the_runs_of_a_method(frame):
     row = stats.summarise(frame, "method").set_index("method").loc["b"]
     x = column(frame, "b")
     assert (row.n, row["mean"], row.sd, row["max"]) == pytest.approx(

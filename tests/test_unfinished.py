@@ -7,10 +7,11 @@ from kdig import KdigError
 from kdig.core import train as training_of_runs
 from kdig.core import unfinished
 from kdig.core.dataset import IGDataset
+from kdig.core.environment import environment
 from kdig.core.losses import DistillationLoss
 from kdig.core.networks import build, state_hash
 from kdig.core.run import Scoring
-from kdig.core.train import train
+from kdig.core.train import stamp, train
 from kdig.core.training import Recipe, fit
 from kdig.core.unfinished import Unfinished
 
@@ -108,6 +109,14 @@ def test_a_run_goes_on_and_says_so(killed, workspace, tmp_path, monkeypatch):
 def test_a_run_that_goes_on_gives_what_it_would_have_given(killed, workspace, tmp_path):
     other = type(workspace)(tmp_path / "other", workspace.root)
     assert train(killed, workspace).weights == train(killed, other).weights
+
+
+def test_a_training_goes_on_where_it_gives_the_same_bits(make_run):
+    """In another commit, and not with another torch or other kernels."""
+    made = environment("cpu", 1)
+    decides = set(made) - {"git", "lock"}
+    assert {"torch", "kernels", "device", "threads"} <= decides
+    assert set(stamp(made, Scoring())) == decides | {"scored every"}
 
 
 @pytest.mark.parametrize("other", ["threads", "scoring"])

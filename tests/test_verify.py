@@ -2,11 +2,13 @@
 found and named.
 """
 
+import inspect
 import json
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pandas as pd
 import pytest
@@ -140,6 +142,15 @@ def test_every_edit_of_a_number_is_named(project, lite, capsys):
     assert "docs/figures: edited by hand: 09_mixture.png" in said
 
 
+def test_every_check_of_a_kept_profile_is_made():
+    """Each is a function of the profile's folder that gives lines."""
+    modules = (check_pages, check_records, check_results)
+    written = [f for module in modules for f in vars(module).values() if inspect.isfunction(f)]
+    lines = {f for f in written if f.__annotations__.get("return") == Iterator[check.Check]}
+    assert {f for f in lines if "folder" in f.__annotations__} == set(verify.CHECKS)
+    assert {f for f in lines if "folder" not in f.__annotations__} == {check_pages.quoting_pages}
+
+
 def test_a_profile_that_is_not_kept_is_an_error(capsys):
     assert verify.main(["--profile", "nosuch"]) == 1
     assert "choose one of evidence, lite" in capsys.readouterr().err
@@ -189,14 +200,18 @@ def test_figures_of_a_report_are_no_difference(tmp_path):
 
 def test_a_given_teacher_counts_where_its_file_is(project):
     """A clone does not have the authors' files: nothing can be said of them there."""
-    evidence = project / "outputs" / "reference" / "evidence"
-    check.age.cache_clear()
-    assert "teacher" not in check.age(evidence, "11_alignment")
+    evidence, name = project / "outputs" / "reference" / "evidence", "11_alignment"
     teacher = project / "released" / "CIFAR10-Train80Rand_Student_TestAcc90.73.pt"
+    given = f"teacher released/{teacher.name}"
+    stamp = stamp_of(project / "notebooks" / f"{name}.ipynb", "evidence", None, Outputs(evidence))
+    assert given in stamp
+    Outputs(evidence).note_run(name, stamp=stamp | {given: "0" * 16})
+    check.age.cache_clear()
+    assert check.age(evidence, name) == ""
     teacher.parent.mkdir()
     teacher.write_bytes(b"another")
     check.age.cache_clear()
-    assert f"teacher released/{teacher.name} changed" in check.age(evidence, "11_alignment")
+    assert check.age(evidence, name) == f"{given} changed since {name} ran"
 
 
 def test_facts_that_were_read_before_they_changed_are_stale(lite):

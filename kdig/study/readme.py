@@ -29,10 +29,10 @@ PROFILE = "lite"  # whose reference is quoted
 FIRST = ("accuracy-92.6", "gain-1.1", "ig-over-kd", "times-140-13", "imagenet-general")
 # figure -> its notebook, and what to see in it
 FIGURES = {
-    "05_line": ("05_compression", "The printed 140 ms, and the line through the students' times"),
+    "05_line": ("05_compression", "The printed 140 ms beside the students' times"),
     "07_two_readings": (
         "07_imagenet_subset",
-        "Accuracy over images and over classes rank the methods differently",
+        "Accuracy over images and over classes ranks differently",
     ),
     "09_released_gaps": (
         "09_released_code",

@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--root",
         help=(
-            "folder that holds the pictures (see README); a relative one starts at the project's"
+            "folder that holds the images (docs/running.md); a relative one starts at the project's"
             " folder"
         ),
     )

@@ -328,8 +328,8 @@ def words(claim: Claim) -> str:
 # whose soft targets the released code looks up, with places for facts
 TARGETS = (
     "The released code looks up soft targets that belong to other images. A stored training loss,"
-    " of an earlier revision, is {loss-kd-over-own[value]:.1f} times as high as own targets leave in a"
-    " student that fits its images."
+    " of an earlier revision, is {loss-kd-over-own[value]:.1f} times the most that own targets leave in"
+    " a student that fits its images."
 )
 
 # unit -> what people call such a number
