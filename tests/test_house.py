@@ -163,3 +163,24 @@ def test_a_planted_unused_function_is_seen():
     assert unused(module, {"b.py": "import a\na.wanted()"}) == ["a.py: lonely"]
     assert unused(module, {"b.py": "getattr(a, 'lonely')(a.wanted)"}) == []
     assert unused({"a.py": "class Gone: ...\n_kept = 1\n\n\ndef _own(): ..."}, {}) == ["a.py: Gone"]
+
+
+def raising(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Public functions and methods with a `raise` of their own: name -> docstring."""
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    for node in [*tree.body, *(inner for known in classes for inner in known.body)]:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            raised = [n.exc for n in ast.walk(node) if isinstance(n, ast.Raise) and n.exc]
+            if any("NotImplementedError" not in ast.unparse(error) for error in raised):
+                yield node.name, ast.get_docstring(node) or ""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "kdig")))
+def test_what_a_public_function_raises_is_said(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert [name for name, said in raising(tree) if "Raises" not in said] == []
+
+
+def test_a_planted_silent_raise_is_seen():
+    planted = 'class A:\n    def f(self):\n        """Says nothing."""\n        raise ValueError\n'
+    assert list(raising(ast.parse(planted))) == [("f", "Says nothing.")]

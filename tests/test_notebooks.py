@@ -392,6 +392,8 @@ def test_captions_hold_no_fingerprint(path):
             named = isinstance(node, ast.Assign) and ast.unparse(node.targets[0])
             if named in ("caption", "about", "where", "setting", "damage_about"):
                 assert "data.label" not in ast.unparse(node.value), cell
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("out.table", "out.figure"):
+                assert "data.label" not in ast.unparse(node), cell
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -384,10 +384,7 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 
 
 def _tree(root: Path, size: int | None, cache: Path | None) -> tuple[Split, Split, tuple[str, ...]]:
-    """`root/{train,test}/<class>/<image>`.
-
-    Images of differing shape are resized and centre-cropped to `size`.
-    """
+    """`root/{train,test}/<class>/<image>`, each image fitted to `size` (None: left as it is)."""
     return _parts(root, root / "train", root / "test", size, cache)
 
 

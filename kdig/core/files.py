@@ -74,7 +74,7 @@ def _is_full(error: OSError | RuntimeError) -> bool:
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
-    """Raise `NoSpaceError` when the disk that holds `folder` has less than `needed` bytes free for
+    """Raises `NoSpaceError` when the disk that holds `folder` has less than `needed` bytes free for
     `what`.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,8 +88,8 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 
 @contextmanager
 def reading(path: Path, remedy: str) -> Iterator[None]:
-    """Turn what goes wrong while `path` is read and parsed into a `KdigError` that names it and
-    says what to do.
+    """Raises `KdigError`, which names `path` and says what to do, for whatever goes wrong while it is
+    read and parsed.
     """
     try:
         yield

@@ -248,7 +248,8 @@ def precompute(
     released code stored signals in the order of a shuffled, augmented pass and looked them up by
     data set index; maps came from a second such pass.
 
-    Of two processes that need the same file, one computes it and the other waits for it.
+    Of two processes that need the same file, one computes it and the other waits for it. Raises
+    `KdigError` for a teacher or images other than those that `spec` names.
     """
     path = signal_path(spec, kind, folder)
     if not _finished(path):

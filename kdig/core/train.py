@@ -113,7 +113,10 @@ def signal_spec(run: Run, teacher: Teacher, split: Split) -> SignalSpec:
 
 
 def training_set(run: Run, workspace: Workspace, pictures: Pictures | None = None) -> IGDataset:
-    """The images that `run` trains on, with the signals that it meets, made by `prepare`."""
+    """The images that `run` trains on, with the signals that it meets, made by `prepare`.
+
+    Raises `KdigError` for a run that learns from a teacher and names none.
+    """
     pictures = pictures or workspace.pictures(run)
     settings: dict[str, Any] = {
         "device": workspace.device,

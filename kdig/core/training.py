@@ -40,8 +40,8 @@ class Recipe(BaseModel):
 
 
 class Epoch(BaseModel):
-    """One row of a run's history: means over the epoch's training pictures, then the test set if
-    scored; accuracies in percent.
+    """One row of a run's history: the mean loss of the epoch's steps (in nats, augmented images) and
+    the accuracy on its training images; then the test set, if scored. Accuracies are in percent.
     """
 
     epoch: int

@@ -102,7 +102,7 @@ def block_correlation(
     """Share of the variance that runs of one `block` have in common once arms are taken out (the
     intraclass correlation), with its 95 % interval and the p of F of the blocks.
 
-    Zero: pairing by block buys nothing. Every arm needs one run in each block.
+    Zero: pairing by block buys nothing. Raises `ValueError` where an arm lacks a run of a block.
     """
     wide = frame.pivot(index=block, columns=by, values=value)
     if wide.isna().any(axis=None):

@@ -110,6 +110,7 @@ def start(name: str, files: Files, threads: int = 1) -> Runner:
 
 
 def entry(name: str) -> Engine:
+    """The engine of a name. Raises `KdigError` for an unknown one."""
     if name not in ENGINES:
         raise KdigError(f"unknown engine {name!r}: choose one of {', '.join(ENGINES)}")
     return ENGINES[name]

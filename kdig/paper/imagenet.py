@@ -168,6 +168,7 @@ class _Arrays(pickle.Unpickler):
     """A pickle can call any function; this one builds numpy arrays and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """Raises `UnpicklingError` for whatever else a pickle names."""
         allowed = {"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"}
         if (module.split(".")[0] == "numpy" and name in allowed) or (module, name) == (
             "_codecs",

@@ -91,7 +91,10 @@ class Experiment(Settings):
 
     @property
     def workspace(self) -> Workspace:
-        """Pictures and results of this profile. A relative `root` starts at the project root."""
+        """Images and results of this profile. A relative `root` starts at the project root.
+
+        Raises `KdigError` for a GPU that is not there.
+        """
         device = (
             ("cuda" if torch.cuda.is_available() else "cpu")
             if self.device == "auto"

@@ -64,7 +64,10 @@ def _parsed(name: str) -> ast.Module:
 
 
 def protocol() -> int:
-    """The version of what a specification computes, which is part of every key."""
+    """The version of what a specification computes, which is part of every key.
+
+    Raises `LookupError` where the source states none.
+    """
     for node in _parsed("Run").body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PROTOCOL":
             return int(ast.literal_eval(node.value))

@@ -411,6 +411,7 @@ def _is_all(value: object) -> bool:
 
 
 def validated(model: type[S], values: Mapping[str, Any]) -> S:
+    """`values` as parameters. Raises `KdigError`, which explains every fault."""
     try:
         return model.model_validate(dict(values), strict=True)
     except ValidationError as error:

@@ -117,14 +117,14 @@ def _named(error: Exception) -> str:
 
 
 def number(result: Any) -> float:
-    """A result that should be one number."""
+    """A result that should be one number. Raises `Told` for another."""
     if isinstance(result, Tensor) and result.numel() != 1:
         raise Told(f"the result is no single number: its shape is {tuple(result.shape)}")
     return float(result.detach() if isinstance(result, Tensor) else result)
 
 
 def shaped(result: Any, shape: Sequence[int]) -> Tensor:
-    """A result that should be a tensor of this shape."""
+    """A result that should be a tensor of this shape. Raises `Told` for another."""
     if not isinstance(result, Tensor):
         raise Told(f"the result is no tensor but a {type(result).__name__}")
     if tuple(result.shape) != tuple(shape):
