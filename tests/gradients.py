@@ -73,8 +73,9 @@ def _relative(layer: nn.Conv2d, given: Tensor, arriving: Tensor) -> float:
 
 
 def main() -> None:
-    """A line for each network: what it is when it starts, its error when it is done."""
+    """The kernels in use; a line for each network when it starts, and its error when it is done."""
     torch.set_num_threads(1)
+    print(json.dumps({"kernels": torch.backends.cpu.get_cpu_capability()}), flush=True)
     for network, width, image_size in networks():
         torch.manual_seed(0)
         net = build(network, 10, width)

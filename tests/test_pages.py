@@ -9,7 +9,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from kdig.study.pages import between_copies, described, mathml, neighbours, page_of
 
-EXECUTED = sorted((ROOT / "outputs" / "reference" / "lite" / "executed").glob("*.ipynb"))
+EXECUTED = sorted((ROOT / "outputs" / "reference").glob("*/executed/*.ipynb"))
 TEX = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", re.DOTALL)
 
 
@@ -55,7 +55,11 @@ def test_a_page_draws_equations_describes_figures_and_fetches_nothing(tmp_path):
     assert 'href="03_c.html"' in page
 
 
-@pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
+def test_both_references_are_looked_at():
+    assert {path.parts[-3] for path in EXECUTED} == {"lite", "evidence"}
+
+
+@pytest.mark.parametrize("path", EXECUTED, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
 def test_every_figure_of_the_reference_has_a_description(path):
     book = described(nbformat.read(path, as_version=4))
     outputs = [output for cell in book.cells for output in cell.get("outputs", [])]

@@ -42,6 +42,7 @@ def test_every_run_of_the_profile_is_stored(lite, name):
     settings = lite(name)
     teacher = stored(settings.teacher_run(), Scoring(images=settings.test_images))
     found = [Workspace(LITE).record(run) for run in settings.runs(teacher.weights)]
+    assert found
     assert None not in found
 
 
