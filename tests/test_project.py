@@ -243,17 +243,12 @@ def test_several_notebooks_are_asked_for_at_once(given, monkeypatch):
     assert asked == [["00_primer", "04_ablation"]]
 
 
-def groups_of(*notebooks: str, monkeypatch) -> list[list[str]]:
-    """How the runner groups notebooks, of which those named `timed...` say that they run alone."""
-    monkeypatch.setattr(reproduce, "_said", lambda path, name: path.stem.startswith("timed"))
-    found = reproduce._side_by_side([Path(f"{name}.ipynb") for name in notebooks])
-    return [[path.stem for path in group] for group in found]
-
-
 def test_a_notebook_that_measures_times_and_the_claims_run_alone(monkeypatch):
+    monkeypatch.setattr(reproduce, "_said", lambda path, name: path.stem.startswith("timed"))
     asked = ("01", "02", "timed_a", "timed_b", "03", "99_claims")
+    groups = reproduce._side_by_side([Path(f"{name}.ipynb") for name in asked])
     alone = [["01", "02"], ["timed_a"], ["timed_b"], ["03"], ["99_claims"]]
-    assert groups_of(*asked, monkeypatch=monkeypatch) == alone
+    assert [[path.stem for path in group] for group in groups] == alone
 
 
 def test_no_notebook_is_begun_after_one_has_failed():
@@ -659,6 +654,7 @@ class B:
     def f(self): "of f"
 '''
     left = ['a = "# no comment"', "class B:", "", '    text = """no docstring"""']
+    left += ['    def f(self): "of f"']
     assert reproduce.code_of(source) == "\n".join(left)
 
 

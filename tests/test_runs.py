@@ -628,12 +628,13 @@ def test_a_runs_signals_are_asked_for_as_its_specification_says(
 ):
     scale = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     teacher = Teacher(build(of, 10, 0.25), *scale, network=of)
-    run = make_run(network=network, padding=3, flip=True, steps=7, pairing="released")
+    shape = {"network": network, "padding": 3, "flip": True}
+    run = make_run(**shape, alpha=0.5, teacher=teacher.hash, pairing="released")
     spec = signal_spec(run, teacher, digits.train)
     assert (spec.teacher, spec.data) == (teacher.hash, digits.train.fingerprint)
     assert (spec.image_size, spec.padding, spec.flip) == (8, 3, True)
     assert (spec.mean, spec.std) == scale
-    assert spec.settings == run.signals
+    assert spec.settings.pairing == "released"
     assert (spec.attention_tap, spec.attention_size) == (tap, size)
 
 

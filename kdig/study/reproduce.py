@@ -295,7 +295,9 @@ def code_of(source: str) -> str:
     lines, gone = source.splitlines(), set[int]()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, _WITH_DOCSTRING) and ast.get_docstring(node, clean=False) is not None:
-            gone |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+            text = node.body[0]
+            if not lines[text.lineno - 1][: text.col_offset].strip():  # no code before it
+                gone |= set(range(text.lineno, (text.end_lineno or 0) + 1))
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             row, column = token.start
