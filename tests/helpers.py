@@ -13,6 +13,8 @@ from kdig.study import notebooks as registered
 from kdig.study.settings import Settings, free, notebooks_of, profile_settings
 
 ROOT = Path(__file__).parents[1]
+# the kept profiles
+LITE, EVIDENCE = (ROOT / "outputs" / "reference" / name for name in ("lite", "evidence"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 MODELS: dict[str, type[Settings]] = {
     path.stem: registered.NOTEBOOKS.get(path.stem, Settings) for path in NOTEBOOKS

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import ROOT, settings_of
+from helpers import EVIDENCE, settings_of
 from torch import nn
 
 from kdig import KdigError
@@ -268,7 +268,7 @@ def test_questions_beyond_the_paper_are_answered_by_their_intervals():
 
 
 def test_every_kept_answer_beyond_the_paper_is_a_row():
-    facts = Outputs(ROOT / "outputs" / "reference" / "evidence").all_facts()
+    facts = Outputs(EVIDENCE).all_facts()
     asked = facts[(facts.why_not_decided == "the paper does not ask this") & facts.low.notna()]
     rows = answers.questions(facts).notebook.value_counts()
     assert set(asked.notebook) >= {"12_beyond", "12_conditions"}

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+from helpers import EVIDENCE
 
 from kdig import KdigError
 from kdig.core.run import LEVEL_OF
@@ -23,8 +24,6 @@ from kdig.study.notebooks import NOTEBOOKS
 from kdig.study.settings import profile_settings
 from kdig.study.tables import evidence
 
-KEPT = Path(__file__).parents[1] / "outputs" / "reference" / "evidence"
-
 
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
@@ -36,7 +35,7 @@ def asked(monkeypatch, tmp_path):
 
 
 def cifar10_fingerprint() -> str:
-    return Workspace(KEPT).runs()[0].data
+    return Workspace(EVIDENCE).runs()[0].data
 
 
 def changed(one, other) -> set[str]:
@@ -84,8 +83,8 @@ def test_kept_records_are_arms_of_the_profile(asked):
     # the rivals' first seed, after which another was added
     first = asked("13_deployment").model_copy(update={"rival_seeds": [0]})
     known |= {run.key for run in first._alike().values()}
-    plain = {run.weights for run in map(Workspace(KEPT).record, Workspace(KEPT).runs())}
-    for run in Workspace(KEPT).runs():
+    plain = {run.weights for run in map(Workspace(EVIDENCE).record, Workspace(EVIDENCE).runs())}
+    for run in Workspace(EVIDENCE).runs():
         assert run.key in known or run.teacher in plain, f"{run} is no arm of a part"
 
 

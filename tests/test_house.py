@@ -5,11 +5,10 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 # a wing may import from itself and from those before it
 WINGS = ("core", "measure", "paper", "study")
 FILES = sorted(path for wing in WINGS for path in (ROOT / "kdig" / wing).rglob("*.py"))

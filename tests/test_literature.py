@@ -4,18 +4,17 @@ notebook's promises.
 
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import ROOT
 
 from kdig import paper
 from kdig.paper import literature
 from kdig.study.tables import literature as tables
 
-ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "01_literature_review.ipynb"
 
 

@@ -5,11 +5,11 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from helpers import ROOT
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
@@ -18,7 +18,6 @@ from kdig.study.outputs import EARLIER, Outputs
 from kdig.study.report import build_report
 from kdig.study.settings import open_notebook
 
-ROOT = Path(__file__).parents[1]
 CAPTION = "Accuracy (%) & <all> of it."
 
 

@@ -1,12 +1,11 @@
 """The reference in `outputs/reference/lite`: its tables come out of its stored runs."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
-from helpers import MODELS, RUN
+from helpers import LITE, MODELS, RUN
 
 from kdig.core.data import CIFAR10_CLASSES, CIFAR10_FINGERPRINT, Split
 from kdig.core.run import Scoring
@@ -15,7 +14,6 @@ from kdig.core.store import Score, Workspace, _read, joined
 from kdig.study.experiments import Experiment, Students
 from kdig.study.settings import profile_settings
 
-LITE = Path(__file__).parents[1] / "outputs" / "reference" / "lite"
 TRAINED = [name for of, name in RUN if of == "lite" and issubclass(MODELS[name], Students)]
 
 

@@ -4,11 +4,11 @@ to the cell that makes it.
 
 import json
 import re
-from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
+from helpers import LITE, ROOT
 
 from kdig import KdigError
 from kdig.paper import VERDICTS, claims, decide, findings
@@ -17,13 +17,12 @@ from kdig.study.exhibits import environments, written_by
 from kdig.study.outputs import Outputs
 from kdig.study.report import build_report, chance_line
 
-ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 
 
 def reference():
     """The facts of a profile that ran all notebooks."""
-    return Outputs(ROOT / "outputs" / "reference" / "lite").all_facts()
+    return Outputs(LITE).all_facts()
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,15 @@ and on a phone.
 """
 
 import shutil
-from pathlib import Path
 
 import pytest
+from helpers import LITE
 from PIL import Image
 
 from kdig.study.outputs import Outputs
 from kdig.study.report import build_report
 from kdig.study.wording import headlines
 
-REFERENCE = Path(__file__).parents[1] / "outputs" / "reference" / "lite"
 DESKTOP, PHONE = 1280, 390
 
 # every element that shows text of its own: its size, its contrast (as WCAG defines it), its words
@@ -46,7 +45,7 @@ def report(tmp_path_factory):
     """The page from the facts and tables of a run on real images, with plain figures."""
     folder = tmp_path_factory.mktemp("report")
     for part in ("facts", "tables"):
-        shutil.copytree(REFERENCE / part, folder / part)
+        shutil.copytree(LITE / part, folder / part)
     (folder / "figures").mkdir()
     for name in set(headlines().figure) - {""}:
         Image.new("RGB", (900, 480), "white").save(folder / "figures" / f"{name}.png")

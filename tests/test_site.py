@@ -7,13 +7,13 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
-from helpers import ROOT
+from helpers import LITE
 
 from kdig import KdigError
 from kdig.study import site
 from kdig.study.pages import page_of
 
-EXECUTED = ROOT / "outputs" / "reference" / "lite" / "executed"
+EXECUTED = LITE / "executed"
 # one without results, and neighbours with equations, figures and wide tables
 NAMES = ["04_ablation", "05_compression", "10_factorial"]
 PHONE, WIDE = {"width": 390, "height": 844}, {"width": 1280, "height": 900}

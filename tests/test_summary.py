@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from helpers import ROOT
+from helpers import LITE
 
 from kdig import KdigError
 from kdig.study import printing, report
@@ -12,7 +12,6 @@ from kdig.study.outputs import Outputs
 from kdig.study.report import build_report, build_summary
 from kdig.study.settings import results_of
 
-REFERENCE = ROOT / "outputs" / "reference" / "lite"
 SECTIONS = [
     "Scope of reproducibility",
     "Claims, and what became of them",
@@ -30,7 +29,7 @@ def text_of(path):
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    return build_summary(Outputs(REFERENCE), "lite", tmp_path_factory.mktemp("summary"))
+    return build_summary(Outputs(LITE), "lite", tmp_path_factory.mktemp("summary"))
 
 
 def test_sections_are_those_of_a_reproducibility_report(page):
@@ -39,7 +38,7 @@ def test_sections_are_those_of_a_reproducibility_report(page):
 
 def test_numbers_are_those_of_the_facts(page, tmp_path):
     folder = tmp_path / "lite"
-    shutil.copytree(REFERENCE / "facts", folder / "facts")
+    shutil.copytree(LITE / "facts", folder / "facts")
     path = folder / "facts" / "04_ablation.csv"
     text, count = re.subn(r"(factorial-IG,)[\d.]+", r"\g<1>0.777", text_of(path))
     assert count == 1
@@ -68,7 +67,7 @@ def chromium_on_path():
 
 
 def test_without_a_browser_there_is_html_alone(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(printing, "results_of", lambda profile: Outputs(REFERENCE))
+    monkeypatch.setattr(printing, "results_of", lambda profile: Outputs(LITE))
     monkeypatch.setattr(printing.shutil, "which", lambda name: None)
     assert printing.main(["lite", str(tmp_path)]) == 0
     assert "no PDF: none of chromium" in capsys.readouterr().out
@@ -87,7 +86,7 @@ def test_a_profile_that_has_not_run_is_no_summary(elsewhere):
         results_of("nosuch")
     with pytest.raises(KdigError, match="run `python -m kdig --profile paper` first"):
         results_of("paper")
-    assert results_of("lite").folder == REFERENCE
+    assert results_of("lite").folder == LITE
 
 
 @pytest.mark.parametrize("command", [report, printing])

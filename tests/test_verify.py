@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 import pytest
-from helpers import ROOT
+from helpers import LITE, ROOT
 from PIL import Image
 
 from kdig.core.run import Run
@@ -26,7 +26,6 @@ from kdig.study.report import build_report
 from kdig.study.reproduce import stamp_of
 from kdig.study.wording import headlines
 
-REFERENCE = ROOT / "outputs" / "reference" / "lite"
 RUN, TABLE = "17aab41747020f03", "04_runs"
 
 
@@ -39,10 +38,10 @@ def renewed(tmp_path_factory):
     shutil.copy(ROOT / "README.md", root)
     shutil.copytree(ROOT / "docs", root / "docs")
     folder = root / "outputs" / "reference" / "lite"
-    shutil.copytree(REFERENCE, folder)
+    shutil.copytree(LITE, folder)
     # the README's drawing comes from there, and numbers of the results page
     for part in ("evidence/executed", "evidence/facts", "evidence/tables"):
-        shutil.copytree(REFERENCE.parent / part, folder.parent / part)
+        shutil.copytree(LITE.parent / part, folder.parent / part)
     outputs = Outputs(folder)
     decided = decide(claims(), outputs.all_facts())
     decided[["id", "verdict", "evidence"]].to_csv(folder / "tables" / "99_claims.csv", index=False)
@@ -93,15 +92,15 @@ def edited(checks):
 
 def stored():
     """A run whose row stands in a table, its record and its score."""
-    row = pd.read_csv(REFERENCE / "tables" / f"{TABLE}.csv").iloc[0]
-    for path in sorted((REFERENCE / "runs").glob("*.json")):
+    row = pd.read_csv(LITE / "tables" / f"{TABLE}.csv").iloc[0]
+    for path in sorted((LITE / "runs").glob("*.json")):
         if json.loads(path.read_text(encoding="utf-8"))["seconds"] == row.seconds:
-            (score,) = (REFERENCE / "scores").glob(f"{path.stem}-*.json")
+            (score,) = (LITE / "scores").glob(f"{path.stem}-*.json")
             return path, score
     raise AssertionError("no record of the first row")
 
 
-RECORD, SCORE = (path.relative_to(REFERENCE).as_posix() for path in stored())
+RECORD, SCORE = (path.relative_to(LITE).as_posix() for path in stored())
 BY_HAND = {
     "facts/04_ablation.csv": (r"ablation_student,37\.\d+", "ablation_student,38.35"),
     "tables/04_table4.csv": (r"\d\d\.\d", "99.9"),
@@ -266,7 +265,7 @@ def test_a_row_that_no_record_gives_is_named(lite, monkeypatch):
 
 
 def test_a_row_is_what_the_table_of_runs_says():
-    record, score = (json.loads((REFERENCE / name).read_text("utf-8")) for name in (RECORD, SCORE))
+    record, score = (json.loads((LITE / name).read_text("utf-8")) for name in (RECORD, SCORE))
     whole = joined(Record.model_validate(record), Score.model_validate(score))
     row = frame([whole]).iloc[0]
     assert check_records._same(dict(row), check_records._row(record, score))

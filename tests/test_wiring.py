@@ -36,7 +36,6 @@ from kdig.core.training import Recipe, fit
 from kdig.study import cost
 
 pytestmark = [pytest.mark.pins, pytest.mark.filterwarnings("ignore:the teacher agrees")]
-ROOT = Path(__file__).parents[1]
 KINDS = ("logits", "attention", "maps")
 
 
