@@ -302,7 +302,8 @@ def code_of(source: str) -> str:
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column].rstrip()
-            gone |= set() if lines[row - 1] else {row}
+            if not lines[row - 1]:
+                gone.add(row)
     return "\n".join(line for row, line in enumerate(lines, 1) if row not in gone)
 
 
